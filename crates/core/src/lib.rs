@@ -1,0 +1,17 @@
+//! Vocabulary that every other crate speaks: identifiers, values, times, units and errors.
+//!
+//! Pure: no I/O, no runtime, no HTTP, no SQL driver.
+
+mod clock;
+mod error;
+mod ids;
+mod sql;
+mod units;
+mod value;
+
+pub use clock::{Clock, SystemClock, format_timestamp, normalize_timestamp};
+pub use error::{Detail, Error, ErrorKind, Result};
+pub use ids::{ClientId, InvocationId, RequestId, Seq, new_uuid_v7};
+pub use sql::{Row, Statement};
+pub use units::{UnitError, format_duration, parse_duration, parse_size};
+pub use value::Value;

@@ -1,0 +1,261 @@
+//! The checked data model. A [`Schema`] exists only if everything in it is consistent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use regex::Regex;
+
+/// A whole checked schema. Collections keep their order of declaration.
+#[derive(Debug, Clone, Default)]
+pub struct Schema {
+    /// The `version` key; 1 where it is absent.
+    pub version: u32,
+    /// Collections by name.
+    pub collections: IndexMap<String, Arc<Collection>>,
+}
+
+impl Schema {
+    /// The collection of that name.
+    pub fn collection(&self, name: &str) -> Option<&Arc<Collection>> {
+        self.collections.get(name)
+    }
+}
+
+/// One collection: a table with its fields, indexes and access.
+#[derive(Debug, Clone)]
+pub struct Collection {
+    /// Name, also that of the table.
+    pub name: String,
+    /// Fields in order of declaration, which is the order of the table's columns and of every [`alyx_core::Row`].
+    pub fields: Vec<Field>,
+    /// Declared indexes; those of single fields are [`Field::index`].
+    pub indexes: Vec<Index>,
+    /// Who may do what.
+    pub access: Access,
+    /// Position of the primary field in `fields`.
+    pub(crate) primary: usize,
+    /// Position by field name.
+    pub(crate) positions: HashMap<String, usize>,
+}
+
+impl Collection {
+    /// Position of the primary field.
+    pub fn primary(&self) -> usize {
+        self.primary
+    }
+
+    /// The primary field.
+    pub fn primary_field(&self) -> &Field {
+        &self.fields[self.primary]
+    }
+
+    /// Position and field of that name, internal fields included.
+    pub fn field(&self, name: &str) -> Option<(usize, &Field)> {
+        self.positions
+            .get(name)
+            .map(|&position| (position, &self.fields[position]))
+    }
+
+    /// Position and field of that name, unless it is internal: what callers may name.
+    pub fn visible_field(&self, name: &str) -> Option<(usize, &Field)> {
+        self.field(name).filter(|(_, field)| !field.internal)
+    }
+}
+
+/// One field of a collection.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Name, also that of the column.
+    pub name: String,
+    /// Type.
+    pub kind: FieldType,
+    /// The primary key; exactly one per collection.
+    pub primary: bool,
+    /// No two documents share a value.
+    pub unique: bool,
+    /// May be null.
+    pub nullable: bool,
+    /// Has an index of its own.
+    pub index: bool,
+    /// What a document gets that does not say.
+    pub default: Option<DefaultValue>,
+    /// Foreign key.
+    pub references: Option<Reference>,
+    /// Set to the time of every update (`onUpdate: now`).
+    pub on_update_now: bool,
+    /// Never leaves the server, cannot be named by callers.
+    pub internal: bool,
+    /// Checks on top of the type.
+    pub validation: Validation,
+}
+
+/// Field types and how they are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FieldType {
+    /// RFC 9562 UUID, `TEXT`, hyphenated lower case.
+    Uuid,
+    /// `TEXT`, meant to be short.
+    String,
+    /// `TEXT`.
+    Text,
+    /// `INTEGER`, signed 64 bits.
+    Int,
+    /// `REAL`.
+    Float,
+    /// `INTEGER` 0 or 1.
+    Bool,
+    /// `TEXT`, RFC 3339 UTC with milliseconds.
+    Timestamp,
+    /// `TEXT` holding any JSON value in compact form.
+    Json,
+    /// `BLOB`; base64 (RFC 4648, padded) in JSON.
+    Blob,
+}
+
+impl FieldType {
+    /// Every type, in the order of the documentation.
+    pub const ALL: [Self; 9] = [
+        Self::Uuid,
+        Self::String,
+        Self::Text,
+        Self::Int,
+        Self::Float,
+        Self::Bool,
+        Self::Timestamp,
+        Self::Json,
+        Self::Blob,
+    ];
+
+    /// The word in `schema.yaml`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::String => "string",
+            Self::Text => "text",
+            Self::Int => "int",
+            Self::Float => "float",
+            Self::Bool => "bool",
+            Self::Timestamp => "timestamp",
+            Self::Json => "json",
+            Self::Blob => "blob",
+        }
+    }
+}
+
+/// What a document gets for a field that it does not name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DefaultValue {
+    /// Made by the server: UUIDv7 for `uuid`, autoincrement for `int`. Primary fields only.
+    Auto,
+    /// The time of the write.
+    Now,
+    /// A fixed value, already in storage form.
+    Literal(alyx_core::Value),
+}
+
+/// A foreign key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Referenced collection.
+    pub collection: String,
+    /// Referenced field: the primary one or a unique one.
+    pub field: String,
+    /// What happens to this document when the referenced one is deleted.
+    pub on_delete: OnDelete,
+}
+
+/// Action on the deletion of a referenced document.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnDelete {
+    /// The deletion is refused.
+    #[default]
+    Restrict,
+    /// This document is deleted too.
+    Cascade,
+    /// The field becomes null.
+    SetNull,
+}
+
+/// Checks on top of the type. Lengths count Unicode scalar values.
+#[derive(Debug, Clone, Default)]
+pub struct Validation {
+    /// Shortest text.
+    pub min_length: Option<u64>,
+    /// Longest text.
+    pub max_length: Option<u64>,
+    /// Least number.
+    pub min: Option<f64>,
+    /// Greatest number.
+    pub max: Option<f64>,
+    /// Named format.
+    pub format: Option<Format>,
+    /// Pattern that must match somewhere in the text (unanchored).
+    pub pattern: Option<Regex>,
+    /// The only texts allowed.
+    pub one_of: Vec<String>,
+}
+
+/// Named formats of `validate.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `local@domain.tld`.
+    Email,
+    /// `http://` or `https://` with a host.
+    Url,
+    /// RFC 9562 text form.
+    Uuid,
+}
+
+/// A declared index over one or more fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    /// Name, unique in the database.
+    pub name: String,
+    /// Positions of the fields, in order.
+    pub fields: Vec<usize>,
+    /// No two documents share the values.
+    pub unique: bool,
+    /// Order of every column.
+    pub order: SortOrder,
+}
+
+/// Direction of an index.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SortOrder {
+    /// Ascending.
+    #[default]
+    Asc,
+    /// Descending.
+    Desc,
+}
+
+/// Who may do what with a collection's documents: open to the world, or closed to all but functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// May anyone create documents?
+    pub create: bool,
+    /// May anyone read them?
+    pub read: bool,
+    /// May anyone change them?
+    pub update: bool,
+    /// May anyone delete them?
+    pub delete: bool,
+}
+
+impl Access {
+    /// Open to the world.
+    pub const OPEN: Self = Self {
+        create: true,
+        read: true,
+        update: true,
+        delete: true,
+    };
+    /// Closed.
+    pub const CLOSED: Self = Self {
+        create: false,
+        read: false,
+        update: false,
+        delete: false,
+    };
+}
