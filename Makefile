@@ -1,0 +1,39 @@
+# make run    build the release binary and start the chat demo on http://localhost:8090
+# make test   install what the tests need and run all of them
+# make bench  print our figures beside PocketBase's, measured in the same run
+
+.PHONY: build run test lint tools rust browser bench clean
+
+build:
+	cargo build --release --workspace
+	mkdir -p build && cp target/release/alyx build/alyx
+
+run: build
+	cd examples/chat && ../../build/alyx dev
+
+test: tools lint rust browser
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo xtask layers
+
+tools:
+	./scripts/install-test-tools.sh
+
+# The end-to-end tests run the binary that the first line builds.
+rust: tools
+	cargo build --workspace --quiet
+	cargo test --workspace
+
+browser: tools
+	cargo build --workspace --quiet
+	node --test tests/browser/
+
+bench: build
+	./scripts/install-bench-tools.sh
+	cargo run --release --quiet --package alyx-benches
+
+clean:
+	cargo clean
+	rm -rf build .cache tests/browser/node_modules

@@ -1,0 +1,56 @@
+//! `make bench`: Alyx beside PocketBase with its defaults, on the same data, in the same run.
+//!
+//! Every figure is the median of three runs. Both servers run all the time and take turns, and the load comes
+//! from this process on the same machine, so rates are floors; the figure that counts is the server's own CPU
+//! time per operation, read from `/proc` before and after.
+//!
+//! `cargo run --release -p alyx-benches -- [words]` runs only the scenarios whose name has one of the words.
+
+mod client;
+mod documents;
+mod functions;
+mod idle;
+mod live;
+mod process;
+mod report;
+mod server;
+mod subscriber;
+
+use report::Report;
+use server::{Kind, Server};
+
+/// Runs of each measurement; the median is reported.
+const RUNS: usize = 3;
+/// Rows in the collection that is read.
+const ROWS: usize = 100_000;
+/// Concurrent clients of the document scenarios.
+const CLIENTS: usize = 16;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let mut report = Report::new();
+    runtime.block_on(async {
+        if wanted("idle") {
+            idle::measure(&mut report).await;
+        }
+        if wanted("documents") {
+            let ours = Server::start(Kind::Alyx).await;
+            let theirs = Server::start(Kind::PocketBase).await;
+            documents::measure(&mut report, &ours, &theirs).await;
+        }
+        if wanted("live") {
+            let ours = Server::start(Kind::Alyx).await;
+            let theirs = Server::start(Kind::PocketBase).await;
+            live::measure(&mut report, &ours, &theirs).await;
+        }
+        if wanted("functions") {
+            functions::measure(&mut report).await;
+        }
+    });
+    report.print();
+}

@@ -1,0 +1,239 @@
+//! The two servers, each with the same `messages` collection, and how to ask each for the same thing.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::client::{Connection, request};
+
+/// Which product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Alyx,
+    PocketBase,
+}
+
+/// A running server with an empty `messages` collection.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) address: String,
+    pub(crate) started_in: Duration,
+    child: Child,
+    _dir: TempDir,
+}
+
+const SCHEMA: &str = "collections:
+  messages:
+    fields:
+      id: {type: uuid, primary: true, default: auto}
+      channel: {type: string, index: true}
+      author: {type: string}
+      content: {type: text}
+      created_at: {type: timestamp, default: now, index: true}
+";
+
+const CONFIG: &str = "database: {path: data.db}
+realtime: {max_connections: 20000}
+functions: {path: functions, pools: {node: {min_warm: 1, max_instances: 1, concurrency: 64}}}
+";
+
+const FUNCTION: &str = "export default { handler(input) { return input; } };\n";
+
+impl Server {
+    /// Starts a server on an empty folder and waits until it is ready.
+    pub(crate) async fn start(kind: Kind) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port")
+            .port();
+        let address = format!("127.0.0.1:{port}");
+        let mut command = match kind {
+            Kind::Alyx => alyx(dir.path(), port),
+            Kind::PocketBase => pocketbase(dir.path(), &address),
+        };
+        let begin = Instant::now();
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        let health = match kind {
+            Kind::Alyx => "/health/ready",
+            Kind::PocketBase => "/api/health",
+        };
+        loop {
+            if tokio::net::TcpStream::connect(&address).await.is_ok() {
+                let mut connection = Connection::open(&address).await;
+                if connection.send(&request("GET", health, None, None)).await.status == 200 {
+                    break;
+                }
+            }
+            assert!(
+                begin.elapsed() < Duration::from_secs(30),
+                "{kind:?} does not get ready"
+            );
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let server = Self {
+            kind,
+            address,
+            started_in: begin.elapsed(),
+            child,
+            _dir: dir,
+        };
+        if kind == Kind::PocketBase {
+            server.make_collection().await;
+        }
+        server
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) async fn connect(&self) -> Connection {
+        Connection::open(&self.address).await
+    }
+
+    /// Path of the documents.
+    pub(crate) fn documents(&self) -> &'static str {
+        match self.kind {
+            Kind::Alyx => "/api/collections/messages",
+            Kind::PocketBase => "/api/collections/messages/records",
+        }
+    }
+
+    /// Creates a document.
+    pub(crate) fn create(&self, channel: &str, number: usize) -> Vec<u8> {
+        let body = json!({
+            "channel": channel,
+            "author": "Alice",
+            "content": format!("message number {number}: the quick brown fox jumps over the lazy dog"),
+        });
+        request("POST", self.documents(), None, Some(&body.to_string()))
+    }
+
+    /// The status of a successful creation.
+    pub(crate) fn created(&self) -> u16 {
+        match self.kind {
+            Kind::Alyx => 201,
+            Kind::PocketBase => 200,
+        }
+    }
+
+    /// Reads a document.
+    pub(crate) fn get(&self, id: &str) -> Vec<u8> {
+        request("GET", &format!("{}/{id}", self.documents()), None, None)
+    }
+
+    /// Changes a document.
+    pub(crate) fn update(&self, id: &str, number: usize) -> Vec<u8> {
+        let body = json!({"content": format!("changed to number {number}")}).to_string();
+        request("PATCH", &format!("{}/{id}", self.documents()), None, Some(&body))
+    }
+
+    /// The 20 newest documents.
+    pub(crate) fn newest(&self, total: bool) -> Vec<u8> {
+        let query = match (self.kind, total) {
+            (Kind::Alyx, true) => "?sort=-created_at&limit=20",
+            (Kind::Alyx, false) => "?sort=-created_at&limit=20&count=false",
+            (Kind::PocketBase, true) => "?sort=-created&perPage=20",
+            (Kind::PocketBase, false) => "?sort=-created&perPage=20&skipTotal=1",
+        };
+        request("GET", &format!("{}{query}", self.documents()), None, None)
+    }
+
+    async fn make_collection(&self) {
+        let mut connection = self.connect().await;
+        let login = json!({"identity": EMAIL, "password": PASSWORD}).to_string();
+        let login = request(
+            "POST",
+            "/api/collections/_superusers/auth-with-password",
+            None,
+            Some(&login),
+        );
+        let reply = connection.expect(&login, 200).await.json();
+        let token = reply["token"].as_str().expect("a token");
+        let text = |name: &str| json!({"name": name, "type": "text"});
+        let collection = json!({
+            "name": "messages", "type": "base",
+            "listRule": "", "viewRule": "", "createRule": "", "updateRule": "", "deleteRule": "",
+            "fields": [text("channel"), text("author"), text("content"),
+                       {"name": "created", "type": "autodate", "onCreate": true}],
+            "indexes": ["CREATE INDEX idx_channel ON messages (channel)", "CREATE INDEX idx_created ON messages (created)"],
+        });
+        let create = request(
+            "POST",
+            "/api/collections",
+            Some(token),
+            Some(&collection.to_string()),
+        );
+        connection.expect(&create, 200).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const EMAIL: &str = "bench@example.com";
+const PASSWORD: &str = "correct-horse-battery";
+
+fn alyx(dir: &Path, port: u16) -> Command {
+    let write = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
+        std::fs::File::create(path)
+            .and_then(|mut f| f.write_all(text.as_bytes()))
+            .expect("a file");
+    };
+    write("schema.yaml", SCHEMA);
+    write("alyx.yaml", CONFIG);
+    write("functions/echo.js", FUNCTION);
+    let mut command = Command::new(beside("alyx"));
+    command
+        .args(["dev", "--host", "127.0.0.1", "--port", &port.to_string()])
+        .current_dir(dir);
+    command
+}
+
+fn pocketbase(dir: &Path, address: &str) -> Command {
+    let binary = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.cache/bench/bin/pocketbase");
+    assert!(
+        binary.exists(),
+        "{} is missing: run scripts/install-bench-tools.sh",
+        binary.display()
+    );
+    let data = dir.join("pb_data");
+    let status = Command::new(&binary)
+        .args(["superuser", "upsert", EMAIL, PASSWORD, "--dir"])
+        .arg(&data)
+        .stdout(Stdio::null())
+        .status()
+        .expect("PocketBase runs");
+    assert!(status.success());
+    let mut command = Command::new(binary);
+    command.args(["serve", "--http", address, "--dir"]).arg(&data);
+    command
+}
+
+/// A binary that was built beside this one.
+pub(crate) fn beside(name: &str) -> PathBuf {
+    let built = std::env::current_exe().expect("own path").with_file_name(name);
+    assert!(
+        built.exists(),
+        "{} is missing: run `make build` first",
+        built.display()
+    );
+    built
+}

@@ -1,0 +1,280 @@
+//! Functions over HTTP, in real Node processes.
+
+use alyx_tests::{Project, Server, eventually};
+use http::Method;
+use serde_json::{Value, json};
+
+const SCHEMA: &str = "collections: {notes: {fields: {text: {type: text}}}}\n";
+
+async fn with_functions(functions: &[(&str, &str)]) -> (Project, Server) {
+    let project = Project::with_schema(SCHEMA);
+    for (name, code) in functions {
+        project.write(&format!("functions/{name}"), code);
+    }
+    let server = Server::start(&project).await;
+    (project, server)
+}
+
+#[tokio::test]
+async fn the_demo_functions_answer_as_documented() {
+    let project = Project::chat();
+    let server = Server::start(&project).await;
+    let http = server.http();
+    let call = json!({"input": {"channel": "general", "content": "Hello world!", "author": "Bob"}});
+    let sent = http.post("/api/functions/sendMessage", &call).await;
+    assert_eq!(sent.status, 200, "{sent:?}");
+    let sent = sent.json();
+    assert_eq!(sent["success"], true);
+    assert!(sent["duration_ms"].is_number(), "{sent}");
+    assert_eq!(sent["output"]["content"], "Hello world!");
+    let stored = http
+        .get(&format!(
+            "/api/collections/messages/{}",
+            sent["output"]["id"].as_str().expect("an id")
+        ))
+        .await;
+    assert_eq!(stored.json()["author"], "Bob");
+
+    let anonymous = json!({"input": {"channel": "random", "content": "hi"}});
+    let anonymous = http.post("/api/functions/sendMessage", &anonymous).await.json();
+    assert!(
+        anonymous["output"]["author"]
+            .as_str()
+            .is_some_and(|a| a.starts_with("Anon-")),
+        "{anonymous}"
+    );
+
+    let stats = http
+        .post("/api/functions/getStats", &json!({"input": {}}))
+        .await
+        .json();
+    assert_eq!(stats["output"]["totalMessages"], 2, "{stats}");
+    assert_eq!(stats["output"]["channels"], json!({"general": 1, "random": 1}));
+    assert_eq!(stats["output"]["recentAuthors"].as_array().map(Vec::len), Some(2));
+
+    let refused = http
+        .post(
+            "/api/functions/sendMessage",
+            &json!({"input": {"channel": "general"}}),
+        )
+        .await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let refused = refused.json();
+    assert_eq!(
+        (&refused["success"], &refused["error"]["code"]),
+        (&json!(false), &json!("VALIDATION_ERROR")),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn wrapped_and_bare_calls_get_their_own_shapes() {
+    let code = "export default { handler(input) {
+        if (input?.fail) { const error = new Error('no money'); error.code = 'PAYMENT_REQUIRED'; error.status = 402; throw error; }
+        if (input?.crash) throw new Error('boom');
+        return { got: input };
+    } };";
+    let (_project, server) = with_functions(&[("echo.js", code)]).await;
+    let http = server.http();
+    let check = async |body: Value, status: u16, expected: Value| {
+        let reply = http.post("/api/functions/echo", &body).await;
+        assert_eq!(reply.status, status, "{body} → {reply:?}");
+        let mut got = reply.json();
+        if let Some(envelope) = got.as_object_mut() {
+            envelope.remove("duration_ms");
+            envelope.remove("logs");
+        }
+        if let Some(error) = got.get_mut("error").and_then(Value::as_object_mut) {
+            error.remove("request_id");
+        }
+        assert_eq!(got, expected, "{body}");
+    };
+    check(
+        json!({"input": {"a": 1}}),
+        200,
+        json!({"success": true, "output": {"got": {"a": 1}}}),
+    )
+    .await;
+    check(json!({"a": 1}), 200, json!({"got": {"a": 1}})).await;
+    check(
+        json!({"input": 1, "b": 2}),
+        200,
+        json!({"got": {"input": 1, "b": 2}}),
+    )
+    .await;
+    let paid = json!({"code": "PAYMENT_REQUIRED", "message": "no money"});
+    check(json!({"fail": true}), 402, json!({"error": paid})).await;
+    check(
+        json!({"input": {"fail": true}}),
+        402,
+        json!({"success": false, "error": paid}),
+    )
+    .await;
+    let boom = json!({"code": "FUNCTION_ERROR", "message": "boom"});
+    check(json!({"crash": true}), 500, json!({"error": boom})).await;
+    let broken = http.send(Method::POST, "/api/functions/echo", &[], "{").await;
+    assert_eq!(
+        (broken.status, broken.code().as_str()),
+        (400, "INVALID_JSON"),
+        "{broken:?}"
+    );
+    let empty = http.send(Method::POST, "/api/functions/echo", &[], "").await;
+    assert_eq!(empty.json(), json!({"got": null}));
+    let unknown = http.post("/api/functions/nope", &json!({})).await;
+    assert_eq!(
+        (unknown.status, unknown.code().as_str()),
+        (404, "FUNCTION_NOT_FOUND")
+    );
+}
+
+#[tokio::test]
+async fn the_context_reaches_data_logs_and_settings_but_not_the_server() {
+    let code = "export default async function (ctx) {
+        const made = await ctx.db.notes.create({ text: ctx.input.text });
+        const changed = await ctx.db.notes.update(made.id, { text: 'changed' });
+        const listed = await ctx.db.notes.list({ filter: { text: { $eq: 'changed' } }, sort: '-id', limit: 5 });
+        const found = await ctx.db.notes.find({});
+        const one = await ctx.db.notes.get(made.id);
+        const none = await ctx.db.notes.findOne('01890a5d-ac96-774b-bcce-b302099a8057');
+        let refused = null;
+        try { await ctx.db.notes.create({ nope: 1 }); } catch (error) { refused = error.code; }
+        const gone = await ctx.db.notes.delete(made.id);
+        ctx.log.info('done', { id: made.id });
+        console.log('plain line');
+        return { changed: changed.text, listed: listed.docs.length, total: listed.total, data: found.data.length,
+                 one: one.text, none, refused, gone, auth: ctx.auth, env: ctx.env, process: Object.keys(process.env) };
+    }";
+    let project = Project::with_schema(SCHEMA);
+    project.write("functions/work.js", code);
+    project.write("functions/work.yaml", "env:\n  GREETING: ${GREETING}\n");
+    let env = [("GREETING", "hello"), ("SERVER_SECRET", "do-not-leak")];
+    let server = Server::start_with(&project, &["dev"], &env).await;
+    let reply = server
+        .http()
+        .post("/api/functions/work", &json!({"input": {"text": "new"}}))
+        .await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let output = &reply.json()["output"];
+    assert_eq!(output["changed"], "changed", "{output}");
+    assert_eq!(
+        (&output["listed"], &output["total"], &output["data"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    assert_eq!(
+        (&output["one"], &output["none"]),
+        (&json!("changed"), &Value::Null)
+    );
+    assert_eq!(output["refused"], "VALIDATION_ERROR");
+    assert_eq!(output["auth"], Value::Null);
+    assert_eq!(output["env"], json!({"GREETING": "hello"}));
+    assert!(
+        !reply.text.contains("SERVER_SECRET") && !reply.text.contains("do-not-leak"),
+        "{}",
+        reply.text
+    );
+    let logs = reply.json()["logs"].to_string();
+    assert!(logs.contains("done") && logs.contains("plain line"), "{logs}");
+}
+
+#[tokio::test]
+async fn time_is_up_for_waits_and_for_busy_loops_while_others_go_on() {
+    let functions = [
+        ("wait.js", "export default () => new Promise(() => {});"),
+        ("wait.yaml", "timeout: 300ms\n"),
+        ("spin.js", "export default () => { for (;;) {} };"),
+        ("spin.yaml", "timeout: 300ms\n"),
+        ("fine.js", "export default () => 'fine';"),
+        ("die.js", "export default () => process.exit(3);"),
+        (
+            "eat.js",
+            "export default () => { const a = []; for (;;) a.push(new Array(1e6).fill(Math.random())); };",
+        ),
+        ("eat.yaml", "memory: 64mb\ntimeout: 60s\n"),
+    ];
+    let (_project, server) = with_functions(&functions).await;
+    let http = server.http();
+    let call = async |name: &str| {
+        let reply = http.post(&format!("/api/functions/{name}"), &json!({})).await;
+        let code = if reply.status == 200 {
+            String::new()
+        } else {
+            reply.code()
+        };
+        (reply.status, code)
+    };
+    let (wait, spin, die, eat, fine) =
+        tokio::join!(call("wait"), call("spin"), call("die"), call("eat"), call("fine"));
+    assert_eq!(wait, (504, "FUNCTION_TIMEOUT".to_owned()));
+    assert_eq!(spin, (504, "FUNCTION_TIMEOUT".to_owned()));
+    assert_eq!(die, (502, "FUNCTION_CRASHED".to_owned()));
+    assert_eq!(eat, (502, "FUNCTION_CRASHED".to_owned()));
+    assert_eq!(fine, (200, String::new()));
+    assert_eq!(call("fine").await, (200, String::new()));
+    assert_eq!(http.get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_edited_function_runs_on_the_next_calls_and_calls_in_flight_finish_on_the_old_code() {
+    let slow = "export default { async handler(_, ctx) {
+        await ctx.db.notes.create({ text: 'started' });
+        while ((await ctx.db.notes.list({ filter: { text: 'go' } })).total === 0) await new Promise((r) => setTimeout(r, 5));
+        return 'old';
+    } };";
+    let (project, server) = with_functions(&[("slow.js", slow)]).await;
+    let http = server.http();
+    let in_flight = http.post("/api/functions/slow", &Value::Null);
+    let change = async {
+        eventually("the call is in flight", || async {
+            let total = http.get("/api/collections/notes?text=started").await.json()["total"].clone();
+            if total == 1 { Ok(()) } else { Err(total) }
+        })
+        .await;
+        project.write("functions/slow.js", "export default () => 'new';");
+        project.write("functions/added.js", "export default () => 'added';");
+        // Both files become live together, so the added one tells when the edited one is.
+        eventually("the new code is live", || async {
+            let reply = http.post("/api/functions/added", &json!({})).await;
+            if reply.text == "\"added\"" {
+                Ok(())
+            } else {
+                Err(reply)
+            }
+        })
+        .await;
+        assert_eq!(http.post("/api/functions/slow", &json!({})).await.text, "\"new\"");
+        assert_eq!(
+            http.post("/api/collections/notes", &json!({"text": "go"}))
+                .await
+                .status,
+            201
+        );
+    };
+    let (old, ()) = tokio::join!(in_flight, change);
+    assert_eq!(old.text, "\"old\"", "{old:?}");
+}
+
+#[tokio::test]
+async fn functions_are_listed_without_paths_or_settings() {
+    let project = Project::chat();
+    project.write(
+        "functions/getStats.yaml",
+        "description: Counts.\nenv: {API_KEY: hush}\n",
+    );
+    let server = Server::start(&project).await;
+    let list = server.http().get("/api/functions").await.json();
+    assert_eq!(list["count"], 2, "{list}");
+    let names: Vec<&str> = list["functions"]
+        .as_array()
+        .expect("functions")
+        .iter()
+        .filter_map(|f| f["name"].as_str())
+        .collect();
+    assert_eq!(names, ["getStats", "sendMessage"]);
+    let one = server.http().get("/api/functions/getStats").await;
+    assert_eq!(one.json()["description"], "Counts.");
+    assert!(
+        !one.text.contains("hush") && !one.text.contains(&project.path().display().to_string()),
+        "{}",
+        one.text
+    );
+}

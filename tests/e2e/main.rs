@@ -1,0 +1,9 @@
+//! End-to-end tests: each starts the built binary on a project of its own and uses it from the outside.
+
+mod config;
+mod crash;
+mod functions;
+mod operations;
+mod realtime;
+mod reload;
+mod rest;

@@ -1,0 +1,390 @@
+//! Live queries over the WebSocket.
+
+use std::collections::BTreeMap;
+
+use alyx_tests::{Project, Server, eventually};
+use serde_json::{Value, json};
+
+async fn chat() -> (Project, Server) {
+    let project = Project::chat();
+    let server = Server::start(&project).await;
+    (project, server)
+}
+
+async fn say(server: &Server, channel: &str, content: &str) -> Value {
+    let message = json!({"channel": channel, "author": "Bob", "content": content});
+    let reply = server.http().post("/api/collections/messages", &message).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    reply.json()
+}
+
+#[tokio::test]
+async fn the_demo_protocol_works_frame_by_frame() {
+    let (_project, server) = chat().await;
+    let first = say(&server, "general", "first").await;
+    let mut socket = server.socket().await;
+    assert!(!socket.client_id().is_empty());
+    let subscribe = json!({"id": "sub_1", "type": "subscribe",
+                           "payload": {"collection": "messages", "sort": ["-created_at"], "limit": 50}});
+    socket.send(subscribe).await;
+    let snapshot = socket.receive().await;
+    assert_eq!(
+        (&snapshot["id"], &snapshot["type"]),
+        (&json!("sub_1"), &json!("snapshot")),
+        "{snapshot}"
+    );
+    assert_eq!(snapshot["payload"]["docs"], json!([first]));
+    assert_eq!(snapshot["payload"]["total"], 1);
+    let subscription = snapshot["payload"]["subscription_id"].clone();
+
+    let second = say(&server, "general", "second").await;
+    let delta = socket.receive().await;
+    assert_eq!(delta["type"], "delta");
+    assert_eq!(delta["payload"]["subscription_id"], subscription);
+    assert_eq!(
+        delta["payload"]["changes"],
+        json!({"inserts": [second], "updates": [], "deletes": []})
+    );
+
+    let path = format!(
+        "/api/collections/messages/{}",
+        second["id"].as_str().expect("an id")
+    );
+    let edited = server
+        .http()
+        .patch(&path, &json!({"content": "edited"}))
+        .await
+        .json();
+    assert_eq!(
+        socket.delta().await,
+        json!({"inserts": [], "updates": [edited], "deletes": []})
+    );
+    server.http().delete(&path).await;
+    assert_eq!(
+        socket.delta().await,
+        json!({"inserts": [], "updates": [], "deletes": [second["id"]]})
+    );
+
+    socket.send(json!({"id": "p1", "type": "ping"})).await;
+    let pong = socket.receive().await;
+    assert_eq!(
+        (&pong["type"], &pong["id"]),
+        (&json!("pong"), &json!("p1")),
+        "{pong}"
+    );
+
+    socket
+        .send(json!({"type": "unsubscribe", "payload": {"subscription_id": subscription}}))
+        .await;
+    socket.send(json!({"id": "p2", "type": "ping"})).await;
+    assert_eq!(socket.receive().await["id"], "p2");
+    say(&server, "general", "unheard").await;
+    socket.send(json!({"id": "p3", "type": "ping"})).await;
+    assert_eq!(socket.receive().await["id"], "p3");
+}
+
+#[tokio::test]
+async fn a_message_sent_by_a_function_arrives_too() {
+    let (_project, server) = chat().await;
+    let mut socket = server.socket().await;
+    socket.subscribe(json!({"collection": "messages"})).await;
+    let call = json!({"input": {"channel": "general", "content": "Hello world!", "author": "Bob"}});
+    let sent = server
+        .http()
+        .post("/api/functions/sendMessage", &call)
+        .await
+        .json();
+    assert_eq!(sent["success"], true, "{sent}");
+    assert_eq!(socket.delta().await["inserts"][0]["id"], sent["output"]["id"]);
+}
+
+#[tokio::test]
+async fn every_operator_filters_snapshots_and_deltas_alike() {
+    let schema = "
+collections:
+  items:
+    fields:
+      id: {type: int, primary: true, default: auto}
+      n: {type: int}
+      name: {type: string}
+      done: {type: bool, default: false}
+      tags: {type: json, nullable: true}
+";
+    let project = Project::with_schema(schema);
+    let server = Server::start(&project).await;
+    let operators = [
+        json!({"n": {"$eq": 2}}),
+        json!({"n": {"$ne": 2}}),
+        json!({"n": {"$gt": 2}}),
+        json!({"n": {"$gte": 2}}),
+        json!({"n": {"$lt": 2}}),
+        json!({"n": {"$lte": 2}}),
+        json!({"name": {"$like": "B%"}}),
+        json!({"n": {"$in": [1, 3]}}),
+        json!({"tags": {"$contains": "red"}}),
+        json!({"done": true}),
+        json!({"$or": [{"n": 1}, {"name": {"$contains": "an"}}]}),
+    ];
+    let documents = [
+        json!({"n": 1, "name": "apple", "tags": ["red", "green"]}),
+        json!({"n": 2, "name": "banana", "done": true}),
+        json!({"n": 3, "name": "Berry", "tags": {"red": 1}}),
+    ];
+    for filter in operators {
+        let mut live = server.socket().await;
+        let before = live
+            .subscribe(json!({"collection": "items", "filter": filter, "sort": ["id"]}))
+            .await;
+        let mut seen: BTreeMap<i64, Value> = rows(&before["docs"]);
+        for document in &documents {
+            let made = server.http().post("/api/collections/items", document).await;
+            assert_eq!(made.status, 201, "{made:?}");
+        }
+        let mut late = server.socket().await;
+        let after = late
+            .subscribe(json!({"collection": "items", "filter": filter, "sort": ["id"]}))
+            .await;
+        let expected = rows(&after["docs"]);
+        assert!(expected.len() > seen.len(), "{filter} matches something");
+        while seen.len() < expected.len() {
+            let changes = live.delta().await;
+            seen.extend(rows(&changes["inserts"]));
+        }
+        assert_eq!(seen, expected, "{filter}");
+        assert_eq!(after["total"], expected.len(), "{filter}");
+    }
+}
+
+fn rows(docs: &Value) -> BTreeMap<i64, Value> {
+    let docs = docs.as_array().expect("an array");
+    docs.iter()
+        .map(|doc| (doc["id"].as_i64().expect("an id"), doc.clone()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_limited_window_refills_from_behind_its_edge() {
+    let (_project, server) = chat().await;
+    let mut ids = Vec::new();
+    for n in 0..30 {
+        ids.push(say(&server, "general", &format!("message {n}")).await["id"].clone());
+    }
+    let mut socket = server.socket().await;
+    let window = socket
+        .subscribe(json!({"collection": "messages", "sort": ["id"], "limit": 3}))
+        .await;
+    assert_eq!(window["total"], 30);
+    let mut shown: Vec<Value> = window["docs"]
+        .as_array()
+        .expect("docs")
+        .iter()
+        .map(|d| d["id"].clone())
+        .collect();
+    assert_eq!(shown, ids[..3]);
+    // Far more deletions than any margin behind the limit.
+    for gone in &ids[..25] {
+        let path = format!("/api/collections/messages/{}", gone.as_str().expect("an id"));
+        assert_eq!(server.http().delete(&path).await.status, 204);
+    }
+    while shown != ids[25..28] {
+        let changes = socket.delta().await;
+        for gone in changes["deletes"].as_array().expect("deletes") {
+            shown.retain(|id| id != gone);
+        }
+        for new in changes["inserts"].as_array().expect("inserts") {
+            shown.push(new["id"].clone());
+        }
+        shown.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+        assert!(shown.len() <= 3, "{shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn bad_frames_are_answered_and_the_socket_lives_on() {
+    let (_project, server) = chat().await;
+    let mut socket = server.socket().await;
+    for (frame, id, code) in [
+        ("not json", Value::Null, "INVALID_MESSAGE"),
+        ("{\"id\":\"a\",\"type\":\"dance\"}", json!("a"), "INVALID_MESSAGE"),
+        (
+            "{\"id\":\"b\",\"type\":\"subscribe\"}",
+            json!("b"),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "{\"id\":\"c\",\"type\":\"subscribe\",\"payload\":{}}",
+            json!("c"),
+            "INVALID_PAYLOAD",
+        ),
+        (
+            "{\"id\":\"d\",\"type\":\"subscribe\",\"payload\":{\"collection\":\"nope\"}}",
+            json!("d"),
+            "COLLECTION_NOT_FOUND",
+        ),
+        (
+            "{\"id\":\"e\",\"type\":\"subscribe\",\"payload\":{\"collection\":\"messages\",\"filter\":{\"nope\":1}}}",
+            json!("e"),
+            "INVALID_FILTER",
+        ),
+        (
+            "{\"id\":\"f\",\"type\":\"subscribe\",\"payload\":{\"collection\":\"messages\",\"sort\":[\"nope\"]}}",
+            json!("f"),
+            "INVALID_QUERY",
+        ),
+        (
+            "{\"id\":\"g\",\"type\":\"unsubscribe\",\"payload\":{}}",
+            json!("g"),
+            "INVALID_PAYLOAD",
+        ),
+    ] {
+        socket.send_text(frame).await;
+        let reply = socket.receive().await;
+        assert_eq!(reply["type"], "error", "{frame} → {reply}");
+        assert_eq!(reply["payload"]["code"], code, "{frame} → {reply}");
+        assert_eq!(reply["id"], id, "{frame} → {reply}");
+        assert!(
+            reply["payload"]["message"]
+                .as_str()
+                .is_some_and(|m| !m.is_empty()),
+            "{reply}"
+        );
+    }
+    socket.subscribe(json!({"collection": "messages"})).await;
+    socket.send_text(&"x".repeat(600 * 1024)).await;
+    assert_eq!(socket.closed().await, 1009);
+}
+
+#[tokio::test]
+async fn limits_are_kept() {
+    let project = Project::chat();
+    let env = [
+        ("ALYX_REALTIME_MAX_CONNECTIONS", "2"),
+        ("ALYX_REALTIME_MAX_SUBSCRIPTIONS_PER_CLIENT", "2"),
+    ];
+    let server = Server::start_with(&project, &["dev"], &env).await;
+    let mut first = server.socket().await;
+    let second = server.socket().await;
+    for channel in ["a", "b"] {
+        first
+            .subscribe(json!({"collection": "messages", "filter": {"channel": channel}}))
+            .await;
+    }
+    first
+        .send(json!({"id": "3", "type": "subscribe", "payload": {"collection": "messages"}}))
+        .await;
+    let reply = first.receive().await;
+    assert_eq!(reply["payload"]["code"], "SUBSCRIPTION_LIMIT_REACHED", "{reply}");
+    let upgrade = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let refused = server
+        .http()
+        .send(http::Method::GET, "/api/realtime", &upgrade, "")
+        .await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(!refused.header("retry-after").is_empty(), "{refused:?}");
+    drop(second);
+    eventually("a place is free again", || async {
+        let reply = server
+            .http()
+            .try_send(http::Method::GET, "/api/realtime", &upgrade, "")
+            .await;
+        match reply {
+            Ok(reply) if reply.status == 503 => Err(reply),
+            _ => Ok(()),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn stopping_the_server_closes_sockets_with_1001() {
+    let (_project, server) = chat().await;
+    let mut socket = server.socket().await;
+    socket.subscribe(json!({"collection": "messages"})).await;
+    let stopped = server.terminate();
+    let (code, status) = tokio::join!(socket.closed(), stopped);
+    assert_eq!((code, status), (1001, Some(0)));
+}
+
+/// A client that joins in the middle of a storm of writes ends with exactly what the database holds.
+#[tokio::test]
+async fn clients_that_join_in_a_storm_miss_nothing_and_see_nothing_twice() {
+    let (_project, server) = chat().await;
+    let http = server.http();
+    let storm = async {
+        let mut ids = Vec::new();
+        for n in 0..400 {
+            ids.push(
+                say(&server, "storm", &format!("{n}")).await["id"]
+                    .as_str()
+                    .expect("an id")
+                    .to_owned(),
+            );
+            if n % 5 == 4 {
+                let gone = ids.swap_remove(n * 31 % ids.len());
+                assert_eq!(
+                    http.delete(&format!("/api/collections/messages/{gone}"))
+                        .await
+                        .status,
+                    204
+                );
+            }
+        }
+        say(&server, "storm", "the end").await["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned()
+    };
+    let watch = async |start: usize| {
+        eventually("the storm has begun", || async {
+            let total = http.get("/api/collections/messages").await.json()["total"]
+                .as_u64()
+                .expect("a total");
+            if total >= start as u64 { Ok(()) } else { Err(total) }
+        })
+        .await;
+        let mut socket = server.socket().await;
+        let query =
+            json!({"collection": "messages", "filter": {"channel": "storm"}, "sort": ["-id"], "limit": 1000});
+        let snapshot = socket.subscribe(query).await;
+        let mut held: BTreeMap<String, Value> = BTreeMap::new();
+        let key = |doc: &Value| doc["id"].as_str().expect("an id").to_owned();
+        for doc in snapshot["docs"].as_array().expect("docs") {
+            assert!(
+                held.insert(key(doc), doc.clone()).is_none(),
+                "twice in the snapshot"
+            );
+        }
+        while !held.values().any(|doc| doc["content"] == "the end") {
+            let changes = socket.delta().await;
+            for gone in changes["deletes"].as_array().expect("deletes") {
+                assert!(
+                    held.remove(gone.as_str().expect("an id")).is_some(),
+                    "deleted without being there"
+                );
+            }
+            for new in changes["inserts"].as_array().expect("inserts") {
+                assert!(held.insert(key(new), new.clone()).is_none(), "inserted twice");
+            }
+        }
+        held
+    };
+    let (_, a, b, c) = tokio::join!(storm, watch(0), watch(40), watch(150));
+    let truth = http
+        .get("/api/collections/messages?filter=channel:eq:storm&limit=1000")
+        .await
+        .json();
+    let truth: BTreeMap<String, Value> = truth["docs"]
+        .as_array()
+        .expect("docs")
+        .iter()
+        .map(|doc| (doc["id"].as_str().expect("an id").to_owned(), doc.clone()))
+        .collect();
+    assert_eq!(a, truth);
+    assert_eq!(b, truth);
+    assert_eq!(c, truth);
+}
