@@ -1,1 +1,20 @@
+//! The control plane: owner of the desired state.
+//!
+//! It reads the schema and the functions, brings the database to the schema where that loses nothing, and publishes
+//! one consistent [`DesiredState`](alyx_service::state::DesiredState) after another. It is on no request's path.
+//!
+//! **Invariant:** the published schema is one whose tables exist: it is published only after the transaction that
+//! made them, and a schema that is broken or would lose data leaves the old one published.
+//!
+//! **Invariant:** the code of a published function never changes: it lies in a bundle named by its content.
 
+mod functions;
+mod health;
+mod options;
+mod plane;
+mod revision;
+mod schema;
+mod watch;
+
+pub use options::Options;
+pub use plane::ControlPlane;

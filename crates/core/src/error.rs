@@ -79,6 +79,12 @@ pub struct Detail {
 /// An error with a stable code. `Display` prints the message alone; the cause is its `source`.
 #[derive(Debug)]
 pub struct Error {
+    // Boxed, so that results that carry it stay small.
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     kind: ErrorKind,
     code: Cow<'static, str>,
     message: String,
@@ -92,13 +98,15 @@ impl Error {
     /// An error of `kind` with a stable `code` (`SCREAMING_SNAKE_CASE`) and a message for people.
     pub fn new(kind: ErrorKind, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self {
-            kind,
-            code: code.into(),
-            message: message.into(),
-            field: None,
-            details: Vec::new(),
-            retry_after: None,
-            source: None,
+            inner: Box::new(Inner {
+                kind,
+                code: code.into(),
+                message: message.into(),
+                field: None,
+                details: Vec::new(),
+                retry_after: None,
+                source: None,
+            }),
         }
     }
 
@@ -115,70 +123,70 @@ impl Error {
     /// Names the field that the error is about.
     #[must_use]
     pub fn with_field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.inner.field = Some(field.into());
         self
     }
 
     /// Adds the single problems behind a collective error.
     #[must_use]
     pub fn with_details(mut self, details: Vec<Detail>) -> Self {
-        self.details = details;
+        self.inner.details = details;
         self
     }
 
     /// Tells the caller when to try again.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
+        self.inner.retry_after = Some(after);
         self
     }
 
     /// Keeps the cause for the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.inner.source = Some(source.into());
         self
     }
 
     /// The closed kind, which decides the transport status.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.inner.kind
     }
 
     /// The stable code clients program against.
     pub fn code(&self) -> &str {
-        &self.code
+        &self.inner.code
     }
 
     /// The message for people.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.inner.message
     }
 
     /// The field the error is about, where there is one.
     pub fn field(&self) -> Option<&str> {
-        self.field.as_deref()
+        self.inner.field.as_deref()
     }
 
     /// The single problems behind a collective error.
     pub fn details(&self) -> &[Detail] {
-        &self.details
+        &self.inner.details
     }
 
     /// When to try again, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.inner.retry_after
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.inner.message)
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.inner.source.as_deref().map(|source| source as _)
     }
 }

@@ -1,0 +1,208 @@
+//! From a bundle to its functions: flat files `name.js`, each with a manifest `name.yaml` where it needs one.
+//!
+//! Skipped: hidden files, names that begin with `_` (shared code), folders, files of other kinds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use alyx_service::state::{Function, Runtime};
+
+use super::bundle::Bundle;
+use super::manifest::{self, Manifest};
+use super::{Notice, Scan, Source, shown};
+
+/// Largest manifest in bytes.
+const MAX_MANIFEST: u64 = 256 << 10;
+
+/// The files of one name.
+#[derive(Debug, Default)]
+struct Candidate {
+    code: Vec<String>,
+    manifests: Vec<String>,
+}
+
+/// Reads all functions of a bundle; what is wrong with one leaves the others alone.
+pub(super) fn discover(source: &Source, bundle: &Bundle) -> Scan {
+    let mut scan = Scan::default();
+    for (name, candidate) in candidates(source, &bundle.root, &mut scan.notices) {
+        if let Some(function) = load(source, bundle, &name, &candidate, &mut scan.notices) {
+            scan.functions.insert(name, Arc::new(function));
+        }
+    }
+    scan
+}
+
+fn candidates(source: &Source, root: &Path, notices: &mut Vec<Notice>) -> BTreeMap<String, Candidate> {
+    let mut found: BTreeMap<String, Candidate> = BTreeMap::new();
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) => {
+            notices.push(Notice::error(
+                root.display().to_string(),
+                format!("the bundle cannot be read: {error}"),
+            ));
+            return found;
+        }
+    };
+    let mut files: Vec<(String, bool)> = entries
+        .filter_map(Result::ok)
+        .map(|entry| {
+            (
+                entry.file_name().to_string_lossy().into_owned(),
+                entry.path().is_dir(),
+            )
+        })
+        .filter(|(file, _)| !file.starts_with(['.', '_']) && file != "node_modules")
+        .collect();
+    files.sort();
+    for (file, is_folder) in files {
+        if is_folder {
+            notices.extend(folder_notice(source, root, &file));
+            continue;
+        }
+        let Some((stem, extension)) = file.rsplit_once('.') else {
+            continue;
+        };
+        if stem.ends_with(".d") {
+            continue;
+        }
+        match extension {
+            "js" | "mjs" | "cjs" => found.entry(stem.to_owned()).or_default().code.push(file.clone()),
+            "yaml" | "yml" => found
+                .entry(stem.to_owned())
+                .or_default()
+                .manifests
+                .push(file.clone()),
+            "ts" | "mts" | "cts" | "tsx" | "py" | "go" => notices.push(Notice::warning(
+                shown(&source.folder, &file),
+                format!(
+                    "not runnable in this version, which runs JavaScript (.js, .mjs, .cjs); `.{extension}` is not served"
+                ),
+            )),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Says so where a folder looks like a function of its own, which is a layout that is not read.
+fn folder_notice(source: &Source, root: &Path, folder: &str) -> Option<Notice> {
+    let looks_like_one = [
+        "manifest.yaml",
+        "manifest.yml",
+        "index.js",
+        "index.mjs",
+        "index.cjs",
+    ]
+    .iter()
+    .any(|file| root.join(folder).join(file).is_file());
+    looks_like_one.then(|| {
+        Notice::warning(
+            shown(&source.folder, folder),
+            format!(
+                "function folders are not served in this version; move the handler to `{folder}.js` beside it, and \
+                 its manifest to `{folder}.yaml`"
+            ),
+        )
+    })
+}
+
+fn load(
+    source: &Source,
+    bundle: &Bundle,
+    name: &str,
+    candidate: &Candidate,
+    notices: &mut Vec<Notice>,
+) -> Option<Function> {
+    let entrypoint = single(source, candidate, notices)?;
+    if !is_name(name) {
+        notices.push(Notice::error(
+            shown(&source.folder, entrypoint),
+            format!("`{name}` is no function name; use letters, digits, `_` and `-`, with a letter first"),
+        ));
+        return None;
+    }
+    let manifest = match candidate.manifests.first() {
+        None => Manifest::default(),
+        Some(file) => read_manifest(source, &bundle.root, file, notices)?,
+    };
+    if let Some((place, named)) = &manifest.name
+        && named != name
+    {
+        notices.push(Notice::warning(
+            place.clone(),
+            format!("the function is served as `{name}`, after its file; `name: {named}` has no effect"),
+        ));
+    }
+    let mut env = source.defaults.env.clone();
+    env.extend(manifest.env);
+    Some(Function {
+        name: name.to_owned(),
+        runtime: Runtime::Node,
+        version: bundle.version.clone(),
+        root: bundle.root.clone(),
+        entrypoint: PathBuf::from(entrypoint),
+        description: manifest.description,
+        sample_input: manifest.sample_input,
+        timeout: manifest.timeout.unwrap_or(source.defaults.timeout),
+        memory_mib: manifest.memory_mib.unwrap_or(source.defaults.memory_mib),
+        env: Arc::new(env),
+    })
+}
+
+/// The one code file of a candidate that has at most one manifest.
+fn single<'c>(source: &Source, candidate: &'c Candidate, notices: &mut Vec<Notice>) -> Option<&'c str> {
+    let mut twice = |files: &[String], what: &str| {
+        notices.push(Notice::error(
+            shown(&source.folder, &files[1]),
+            format!("`{}` is {what} of the same function; keep one of them", files[0]),
+        ));
+        None
+    };
+    match (candidate.code.as_slice(), candidate.manifests.as_slice()) {
+        ([code], [] | [_]) => Some(code),
+        ([], [manifest, ..]) => {
+            notices.push(Notice::warning(
+                shown(&source.folder, manifest),
+                "there is no function file beside this manifest",
+            ));
+            None
+        }
+        ([], []) => None,
+        ([_], manifests) => twice(manifests, "also the manifest"),
+        (code, _) => twice(code, "also the code"),
+    }
+}
+
+fn read_manifest(source: &Source, root: &Path, file: &str, notices: &mut Vec<Notice>) -> Option<Manifest> {
+    let place = shown(&source.folder, file);
+    let path = root.join(file);
+    let fits = fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= MAX_MANIFEST);
+    if !fits {
+        notices.push(Notice::error(
+            place,
+            format!("the manifest is larger than {} KiB", MAX_MANIFEST >> 10),
+        ));
+        return None;
+    }
+    match fs::read_to_string(&path) {
+        Ok(text) => manifest::read(&text, &place, &source.environment, notices),
+        Err(error) => {
+            notices.push(Notice::error(
+                place,
+                format!("the manifest cannot be read: {error}"),
+            ));
+            None
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+        && name.len() <= 128
+}

@@ -1,0 +1,197 @@
+//! `name.yaml` beside `name.js`: how one function is to be run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alyx_config::yaml::{self, Content, Node, Place};
+use alyx_core::parse_duration;
+
+use super::Notice;
+
+/// Longest timeout that a manifest may ask for.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Least memory limit in MiB: less does not start a runtime.
+const MIN_MEMORY: u64 = 16;
+
+const KEYS: &str = "name, runtime, timeout, memory, env, description, sample_input";
+
+/// What a manifest says.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Manifest {
+    /// Place and text of its `name`, which decides nothing.
+    pub(super) name: Option<(String, String)>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) memory_mib: Option<u64>,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) description: String,
+    pub(super) sample_input: Option<serde_json::Value>,
+}
+
+/// Reads a manifest; `None` where it has an error, which is then among the notices with all the others.
+pub(super) fn read(
+    text: &str,
+    file: &str,
+    environment: &BTreeMap<String, String>,
+    notices: &mut Vec<Notice>,
+) -> Option<Manifest> {
+    let mut reader = Reader {
+        file,
+        environment,
+        notices,
+        broken: false,
+        manifest: Manifest::default(),
+    };
+    match yaml::parse(text) {
+        Ok(root) => reader.root(&root),
+        Err(faults) => {
+            for fault in faults {
+                reader.error(fault.at, fault.message);
+            }
+        }
+    }
+    (!reader.broken).then_some(reader.manifest)
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    environment: &'a BTreeMap<String, String>,
+    notices: &'a mut Vec<Notice>,
+    broken: bool,
+    manifest: Manifest,
+}
+
+impl Reader<'_> {
+    fn root(&mut self, root: &Node) {
+        match &root.content {
+            Content::Null => {}
+            Content::Map(entries) => {
+                for (key, value) in entries {
+                    self.key(&key.text, key.at, value);
+                }
+            }
+            _ => self.error(
+                root.at,
+                format!("a manifest holds keys ({KEYS}), not {}", root.describe()),
+            ),
+        }
+    }
+
+    fn key(&mut self, key: &str, at: Place, value: &Node) {
+        if value.content == Content::Null && key != "sample_input" {
+            return;
+        }
+        match key {
+            "name" => self.manifest.name = self.text(key, value).map(|text| (self.place(value.at), text)),
+            "description" => self.manifest.description = self.text(key, value).unwrap_or_default(),
+            "runtime" => self.runtime(value),
+            "timeout" => self.timeout(value),
+            "memory" | "memory_limit" => self.memory(value),
+            "env" => self.env(value),
+            "sample_input" => self.manifest.sample_input = Some(value.to_json()),
+            "routes" | "hooks" | "schedules" | "webhooks" | "dependencies" | "build" => {
+                let message = format!("this version does not read `{key}`; it has no effect");
+                self.warning(at, message);
+            }
+            _ => self.warning(
+                at,
+                format!("there is no key `{key}`, it has no effect; known: {KEYS}"),
+            ),
+        }
+    }
+
+    fn runtime(&mut self, value: &Node) {
+        let Some(text) = self.text("runtime", value) else {
+            return;
+        };
+        match text.as_str() {
+            "node" | "nodejs" | "javascript" => {}
+            "python" | "go" | "deno" | "bun" => self.error(
+                value.at,
+                format!("runtime: `{text}` is not in this version, which runs `node`"),
+            ),
+            _ => self.error(value.at, format!("runtime: `{text}` is no runtime; write `node`")),
+        }
+    }
+
+    fn timeout(&mut self, value: &Node) {
+        let Some(text) = self.text("timeout", value) else {
+            return;
+        };
+        let seconds = text.bytes().all(|byte| byte.is_ascii_digit());
+        let parsed = parse_duration(&if seconds { format!("{text}s") } else { text.clone() });
+        match parsed {
+            Ok(timeout) if !timeout.is_zero() && timeout <= MAX_TIMEOUT => {
+                self.manifest.timeout = Some(timeout);
+            }
+            _ => self.error(
+                value.at,
+                format!(
+                    "timeout: `{text}` is no timeout; write a duration such as 500ms, 30s or 5m, at most 24h"
+                ),
+            ),
+        }
+    }
+
+    fn memory(&mut self, value: &Node) {
+        let Some(text) = self.text("memory", value) else {
+            return;
+        };
+        match alyx_config::read_memory(&text) {
+            Some(mib) if mib >= MIN_MEMORY => self.manifest.memory_mib = Some(mib),
+            _ => self.error(
+                value.at,
+                format!("memory: `{text}` is no memory limit; write a size such as 128mb or 1gb, at least {MIN_MEMORY}mb"),
+            ),
+        }
+    }
+
+    fn env(&mut self, value: &Node) {
+        let Content::Map(entries) = &value.content else {
+            let message = format!("env: this is {}; write `NAME: value` pairs", value.describe());
+            return self.error(value.at, message);
+        };
+        for (name, value) in entries {
+            if let Some(text) = self.env_value(&name.text, value) {
+                self.manifest.env.insert(name.text.clone(), text);
+            }
+        }
+    }
+
+    fn env_value(&mut self, name: &str, value: &Node) -> Option<String> {
+        if value.content == Content::Null {
+            return Some(String::new());
+        }
+        self.text(&format!("env.{name}"), value)
+    }
+
+    /// A single value with its variables replaced.
+    fn text(&mut self, key: &str, value: &Node) -> Option<String> {
+        let Content::Scalar { text, .. } = &value.content else {
+            self.error(
+                value.at,
+                format!("{key}: this is {}; write a single value", value.describe()),
+            );
+            return None;
+        };
+        match alyx_config::expand(text, self.environment) {
+            Ok(text) => Some(text),
+            Err(message) => {
+                self.error(value.at, format!("{key}: {message}"));
+                None
+            }
+        }
+    }
+
+    fn place(&self, at: Place) -> String {
+        format!("{}:{}:{}", self.file, at.line, at.column)
+    }
+
+    fn error(&mut self, at: Place, message: impl Into<String>) {
+        self.broken = true;
+        self.notices.push(Notice::error(self.place(at), message));
+    }
+
+    fn warning(&mut self, at: Place, message: impl Into<String>) {
+        self.notices.push(Notice::warning(self.place(at), message));
+    }
+}

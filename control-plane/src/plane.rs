@@ -1,0 +1,369 @@
+//! The control plane of one database.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alyx_core::{Clock, Error, ErrorKind, Result};
+use alyx_schema::{Schema, SchemaErrors};
+use alyx_service::health::SharedCheck;
+use alyx_service::state::{self, DesiredState, Function, StateWatch};
+use alyx_service::tasks::Tasks;
+use alyx_store::Store;
+use async_trait::async_trait;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+
+use crate::functions::{Notice, Scan, Severity, Source};
+use crate::health::{FunctionCheck, SchemaCheck};
+use crate::options::Options;
+use crate::revision::{self, Revision};
+use crate::schema::{self, Candidate, Refusal};
+use crate::watch::Watcher;
+
+/// Owner of the desired state. See the crate's documentation for its invariants.
+pub struct ControlPlane {
+    options: Options,
+    functions: Option<Source>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    state: watch::Sender<Arc<DesiredState>>,
+    /// The revision whose tables exist; held while a change is carried out, so that changes follow one another.
+    applied: AsyncMutex<Revision>,
+    trouble: Mutex<Trouble>,
+}
+
+/// What is wrong at the moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Trouble {
+    /// Why the schema file is not what is served.
+    pub(crate) schema: Option<String>,
+    /// What is wrong with function files.
+    pub(crate) functions: Vec<Notice>,
+}
+
+/// What changed on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// The schema file.
+    pub(crate) schema: bool,
+    /// The functions folder.
+    pub(crate) functions: bool,
+}
+
+impl ControlPlane {
+    /// Brings the database to the schema, reads the functions and, where asked to, follows both.
+    ///
+    /// A schema that is broken or would lose data is refused; the last applied one is then served, and the health
+    /// report says so. Function files with errors are left out and reported.
+    ///
+    /// # Errors
+    /// `SCHEMA_INVALID` with every problem where there is no applied schema to go on with, `SCHEMA_HISTORY_BROKEN`,
+    /// `FUNCTIONS_UNREADABLE`, and those of the store.
+    pub async fn start(
+        options: Options,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>> {
+        // Before anything is read, so that no change between reading and following is lost.
+        let functions = options.function_source();
+        let watcher = options
+            .watch
+            .then(|| Watcher::new(options.schema_path.clone(), functions.as_ref()));
+        let mut trouble = Trouble::default();
+        let (applied, served) = first_schema(&options, &store, &*clock, &mut trouble).await?;
+        let scan = match &functions {
+            Some(source) => scan(source.clone()).await?,
+            None => Scan::default(),
+        };
+        report(&scan.notices);
+        trouble.functions = scan.notices;
+        let state = DesiredState {
+            revision: 1,
+            schema_revision: applied.id.unsigned_abs(),
+            schema: served,
+            functions: Arc::new(scan.functions),
+        };
+        let plane = Arc::new(Self {
+            options,
+            functions,
+            store,
+            clock,
+            state: watch::Sender::new(Arc::new(state)),
+            applied: AsyncMutex::new(applied),
+            trouble: Mutex::new(trouble),
+        });
+        if let Some(watcher) = watcher {
+            watcher.spawn(Arc::clone(&plane), tasks);
+        }
+        Ok(plane)
+    }
+
+    /// The parts whose health the control plane knows: `schema` and `function_sources`.
+    pub fn health_checks(self: &Arc<Self>) -> Vec<SharedCheck> {
+        vec![
+            Arc::new(SchemaCheck(Arc::clone(self))),
+            Arc::new(FunctionCheck(Arc::clone(self))),
+        ]
+    }
+
+    /// What is wrong at the moment.
+    pub(crate) fn trouble(&self) -> Trouble {
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Applies what changed on disk and publishes it as one new state. What cannot be applied is logged and leaves
+    /// the old in force.
+    pub(crate) async fn refresh(&self, changed: Changed) {
+        let mut applied = self.applied.lock().await;
+        let schema = if changed.schema {
+            self.refresh_schema(&mut applied).await
+        } else {
+            None
+        };
+        let functions = if changed.functions {
+            self.refresh_functions().await.unwrap_or_else(|error| {
+                tracing::error!(error = %chain(&error), "the functions were not read again; the old ones are served");
+                None
+            })
+        } else {
+            None
+        };
+        self.publish(applied.id, schema, functions);
+    }
+
+    /// The schema of the file, if it is another one and its tables exist now.
+    async fn refresh_schema(&self, applied: &mut Revision) -> Option<Arc<Schema>> {
+        let served = Arc::clone(&self.state.borrow().schema);
+        let outcome = match read_schema(&self.options).await {
+            Ok(candidate) => {
+                let schema = Arc::clone(&candidate.schema);
+                apply(&self.store, &*self.clock, applied, &served, candidate)
+                    .await
+                    .map(|changed| changed.then_some(schema))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(schema) => {
+                if trouble.schema.take().is_some() && schema.is_none() {
+                    tracing::info!("the schema file is what is served again");
+                }
+                schema
+            }
+            Err(refusal) => {
+                tracing::error!("{refusal}\nthe old schema goes on being served");
+                trouble.schema = Some(refusal.to_string());
+                None
+            }
+        }
+    }
+
+    /// The functions of the folder, if they are others.
+    async fn refresh_functions(&self) -> Result<Option<BTreeMap<String, Arc<Function>>>> {
+        let Some(source) = &self.functions else {
+            return Ok(None);
+        };
+        let outcome = scan(source.clone()).await;
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let scan = match outcome {
+            Ok(scan) => scan,
+            Err(error) => {
+                let folder = source.folder.display().to_string();
+                trouble.functions = vec![Notice::error(folder, error.message())];
+                return Err(error);
+            }
+        };
+        if trouble.functions != scan.notices {
+            report(&scan.notices);
+            trouble.functions = scan.notices;
+        }
+        // A version covers code and manifests; nothing else can change while the process runs.
+        let same = {
+            let old = &self.state.borrow().functions;
+            old.len() == scan.functions.len()
+                && scan
+                    .functions
+                    .iter()
+                    .all(|(name, function)| old.get(name).is_some_and(|old| old.version == function.version))
+        };
+        Ok((!same).then_some(scan.functions))
+    }
+
+    fn publish(
+        &self,
+        schema_revision: i64,
+        schema: Option<Arc<Schema>>,
+        functions: Option<BTreeMap<String, Arc<Function>>>,
+    ) {
+        if schema.is_none() && functions.is_none() {
+            return;
+        }
+        if schema.is_some() {
+            tracing::info!(schema_revision, "the schema changed and is served");
+        }
+        if let Some(functions) = &functions {
+            tracing::info!(
+                functions = functions.len(),
+                "the functions changed and are served"
+            );
+        }
+        let old = Arc::clone(&self.state.borrow());
+        self.state.send_replace(Arc::new(DesiredState {
+            revision: old.revision + 1,
+            schema_revision: schema_revision.unsigned_abs(),
+            schema: schema.unwrap_or_else(|| Arc::clone(&old.schema)),
+            functions: functions.map_or_else(|| Arc::clone(&old.functions), Arc::new),
+        }));
+    }
+}
+
+#[async_trait]
+impl state::ControlPlane for ControlPlane {
+    fn watch(&self) -> StateWatch {
+        self.state.subscribe()
+    }
+
+    async fn reload_functions(&self) -> Result<usize> {
+        let applied = self.applied.lock().await;
+        let functions = self.refresh_functions().await?;
+        self.publish(applied.id, None, functions);
+        Ok(self.state.borrow().functions.len())
+    }
+}
+
+/// The revision that is in force after start, and its schema.
+async fn first_schema(
+    options: &Options,
+    store: &Store,
+    clock: &dyn Clock,
+    trouble: &mut Trouble,
+) -> Result<(Revision, Arc<Schema>)> {
+    let candidate = read_schema(options).await;
+    let Some(mut applied) = revision::last(store).await? else {
+        let mut none = Revision {
+            id: 0,
+            source: String::new(),
+        };
+        let candidate = candidate.map_err(invalid)?;
+        let schema = Arc::clone(&candidate.schema);
+        apply(store, clock, &mut none, &Schema::default(), candidate)
+            .await
+            .map_err(invalid)?;
+        return Ok((none, schema));
+    };
+    let served = parse_applied(&applied).map_err(unreadable_history)?;
+    let outcome = match candidate {
+        Ok(candidate) => {
+            let schema = Arc::clone(&candidate.schema);
+            apply(store, clock, &mut applied, &served, candidate)
+                .await
+                .map(|_| schema)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match outcome {
+        Ok(schema) => Ok((applied, schema)),
+        Err(refusal) => {
+            tracing::error!(
+                "{refusal}\nthe schema that was applied last (revision {}) is served instead",
+                applied.id
+            );
+            trouble.schema = Some(refusal.to_string());
+            Ok((applied, served))
+        }
+    }
+}
+
+/// Carries out what leads from `served` to the candidate, with its record in the same transaction. `false` where
+/// they are the same in everything that matters.
+async fn apply(
+    store: &Store,
+    clock: &dyn Clock,
+    applied: &mut Revision,
+    served: &Schema,
+    candidate: Candidate,
+) -> Result<bool, Refusal> {
+    for warning in &candidate.warnings {
+        tracing::warn!("schema: {warning}");
+    }
+    let plan = schema::plan(served, &candidate.schema)?;
+    if plan.is_empty() && applied.id > 0 {
+        return Ok(false);
+    }
+    let revision = Revision {
+        id: applied.id + 1,
+        source: candidate.source,
+    };
+    let mut statements = schema::statements(&plan);
+    statements.extend(revision::record(&revision, clock.timestamp()));
+    store
+        .migrate(statements)
+        .await
+        .map_err(|error| Refusal::Failed(chain(&error)))?;
+    if applied.id > 0 {
+        for step in &plan.steps {
+            tracing::info!("schema: {}: {}", step.path, step.description);
+        }
+    }
+    *applied = revision;
+    Ok(true)
+}
+
+async fn read_schema(options: &Options) -> Result<Candidate, Refusal> {
+    let path = options.schema_path.clone();
+    tokio::task::spawn_blocking(move || schema::read(&path))
+        .await
+        .unwrap_or_else(|error| Err(Refusal::Failed(error.to_string())))
+}
+
+fn parse_applied(revision: &Revision) -> Result<Arc<Schema>, SchemaErrors> {
+    let name = format!("schema revision {} in the database", revision.id);
+    alyx_schema::parse(&revision.source, &name).map(|parsed| Arc::new(parsed.schema))
+}
+
+fn unreadable_history(errors: SchemaErrors) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "SCHEMA_HISTORY_BROKEN",
+        format!(
+            "this version cannot read the schema that was applied last; start the version that applied it\n{errors}"
+        ),
+    )
+}
+
+fn invalid(refusal: Refusal) -> Error {
+    Error::new(ErrorKind::InvalidInput, "SCHEMA_INVALID", refusal.to_string())
+}
+
+async fn scan(source: Source) -> Result<Scan> {
+    let unreadable = |message: String| Error::new(ErrorKind::Internal, "FUNCTIONS_UNREADABLE", message);
+    tokio::task::spawn_blocking(move || source.scan())
+        .await
+        .map_err(|error| unreadable(error.to_string()))?
+        .map_err(|error| unreadable(chain(&error)))
+}
+
+fn report(notices: &[Notice]) {
+    for notice in notices {
+        match notice.severity {
+            Severity::Warning => tracing::warn!("{notice}"),
+            Severity::Error => tracing::error!("{notice}; the function is not served"),
+        }
+    }
+}
+
+/// An error with its causes, for people.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,173 @@
+//! Every key of the configuration: the one source of parsing, environment names, defaults and documentation.
+
+mod live;
+mod no_effect;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::model::{
+    Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions, LogFormat, LogLevel,
+    Logging, Realtime, Server,
+};
+use crate::value::{Input, Kind};
+
+/// Language runtimes that a pool may be set for.
+pub(crate) const RUNTIMES: [&str; 3] = ["node", "python", "go"];
+
+/// One key.
+pub(crate) struct Key {
+    /// Dotted path; `{runtime}` stands for a language runtime, `{name}` for any name.
+    pub(crate) path: &'static str,
+    /// Other paths that mean the same.
+    pub(crate) aliases: &'static [&'static str],
+    /// What it holds.
+    pub(crate) kind: Kind,
+    /// Its default as it would be written; `None` where it is absent.
+    pub(crate) default: Option<&'static str>,
+    /// What it is for.
+    pub(crate) doc: &'static str,
+    /// Whether it does anything.
+    pub(crate) status: Status,
+}
+
+/// Whether a key does anything in this version.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// It does.
+    Live,
+    /// It is accepted, with this warning.
+    NoEffect(&'static str),
+}
+
+impl Key {
+    /// The same key under further paths.
+    const fn or(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+}
+
+/// Every key, in the order of the documentation.
+pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
+    live::KEYS.iter().chain(no_effect::KEYS)
+}
+
+impl Config {
+    /// The defaults, with relative paths joined to `base`.
+    pub(crate) fn defaults_in(base: &Path) -> Self {
+        let mut config = blank();
+        for key in all() {
+            let Some(default) = key.default else { continue };
+            let words: &[&str] = if key.path.contains("{runtime}") {
+                &RUNTIMES
+            } else {
+                &[""]
+            };
+            for word in words {
+                key.kind
+                    .apply(Input::One(default.to_owned()), base, word, &mut config)
+                    .expect("a test reads every default");
+            }
+        }
+        config
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::defaults_in(Path::new("."))
+    }
+}
+
+fn blank() -> Config {
+    Config {
+        server: Server {
+            host: String::new(),
+            port: 0,
+            read_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            max_body_size: 0,
+            cors: Cors {
+                enabled: false,
+                allowed_origins: Vec::new(),
+                exposed_headers: Vec::new(),
+                allow_credentials: false,
+                max_age: Duration::ZERO,
+            },
+        },
+        database: Database {
+            path: PathBuf::new(),
+            log_retention: Duration::ZERO,
+            log_max_rows: 0,
+        },
+        functions: Functions {
+            enabled: false,
+            path: PathBuf::new(),
+            timeout: Duration::ZERO,
+            memory_limit: 0,
+            env: BTreeMap::new(),
+            runtime: FunctionRuntime::Auto,
+            pools: BTreeMap::new(),
+        },
+        logging: Logging {
+            level: LogLevel::Info,
+            format: LogFormat::Console,
+        },
+        dev: Dev {
+            enabled: false,
+            watch: false,
+        },
+        docs: Docs {
+            enabled: false,
+            title: String::new(),
+            description: String::new(),
+            version: String::new(),
+            ui: DocsUi::Swagger,
+        },
+        realtime: Realtime {
+            enabled: false,
+            max_connections: 0,
+            max_subscriptions_per_client: 0,
+            max_frame_size: 0,
+            change_buffer_size: 0,
+        },
+        frontend: Frontend {
+            dist: None,
+            dev_proxy: None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Pool;
+
+    #[test]
+    fn every_default_is_read_and_lands_where_it_belongs() {
+        let config = Config::default();
+        assert_eq!(config.server.port, 8090);
+        assert_eq!(config.server.max_body_size, 10_485_760);
+        assert_eq!(config.server.cors.allowed_origins, ["*"]);
+        assert_eq!(config.database.path, Path::new("alyx.db"));
+        assert_eq!(config.database.log_retention, Duration::from_secs(86_400));
+        assert_eq!(config.functions.memory_limit, 256);
+        assert_eq!(config.realtime.max_subscriptions_per_client, 100);
+        assert_eq!(config.functions.pool("node"), Pool::default());
+        assert_eq!(config.functions.pools.len(), RUNTIMES.len());
+    }
+
+    #[test]
+    fn no_path_is_claimed_twice() {
+        let mut paths: Vec<_> = all()
+            .flat_map(|key| key.aliases.iter().chain([&key.path]))
+            .collect();
+        let all = paths.len();
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), all);
+    }
+}

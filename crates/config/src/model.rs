@@ -1,0 +1,269 @@
+//! The checked configuration as the roles read it. Every value here has passed the rules of the key registry.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration. [`Config::default`] holds the defaults of the key registry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The public listener.
+    pub server: Server,
+    /// The embedded database.
+    pub database: Database,
+    /// Functions and where they run.
+    pub functions: Functions,
+    /// Log output.
+    pub logging: Logging,
+    /// Development mode.
+    pub dev: Dev,
+    /// The documentation page and the OpenAPI head.
+    pub docs: Docs,
+    /// Live queries.
+    pub realtime: Realtime,
+    /// A built frontend, served beside the API.
+    pub frontend: Frontend,
+}
+
+/// The public listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// Name or address to listen on.
+    pub host: String,
+    /// Port; `0` takes a free one.
+    pub port: u16,
+    /// Longest time for a request's head and body to arrive; zero means no limit.
+    pub read_timeout: Duration,
+    /// Longest time from the end of the request to the end of the reply; zero means no limit.
+    pub write_timeout: Duration,
+    /// How long an idle keep-alive connection stays open; zero means no limit.
+    pub idle_timeout: Duration,
+    /// Largest request body in bytes, at least 1.
+    pub max_body_size: u64,
+    /// Cross-origin requests.
+    pub cors: Cors,
+}
+
+/// Cross-origin requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cors {
+    /// Answer cross-origin requests at all.
+    pub enabled: bool,
+    /// Origins that may call, or `*` for all (never together with credentials).
+    pub allowed_origins: Vec<String>,
+    /// Reply headers that scripts may read.
+    pub exposed_headers: Vec<String>,
+    /// May the browser send cookies and credentials?
+    pub allow_credentials: bool,
+    /// How long a browser may keep a preflight reply; zero sends no such header.
+    pub max_age: Duration,
+}
+
+/// The embedded database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Database {
+    /// The database file.
+    pub path: PathBuf,
+    /// How long changes stay in the change log, at least a second.
+    pub log_retention: Duration,
+    /// Most changes kept in the change log, at least 100.
+    pub log_max_rows: u64,
+}
+
+/// Functions and where they run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Functions {
+    /// Serve functions at all.
+    pub enabled: bool,
+    /// Folder that holds them.
+    pub path: PathBuf,
+    /// Longest run of a function whose manifest says nothing.
+    pub timeout: Duration,
+    /// Memory limit in MiB of a function whose manifest says nothing.
+    pub memory_limit: u64,
+    /// `ctx.env` of every function; a manifest's own `env` wins.
+    pub env: BTreeMap<String, Secret>,
+    /// The driver that was asked for.
+    pub runtime: FunctionRuntime,
+    /// Pools by runtime name (`node`, `python`, `go`); every runtime is present.
+    pub pools: BTreeMap<String, Pool>,
+}
+
+impl Functions {
+    /// The pool of that runtime; the defaults where there is no such runtime.
+    pub fn pool(&self, runtime: &str) -> Pool {
+        self.pools.get(runtime).cloned().unwrap_or_default()
+    }
+}
+
+/// Drivers that run functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FunctionRuntime {
+    /// Whatever works here.
+    Auto,
+    /// Child processes.
+    Process,
+    /// Docker containers.
+    Docker,
+    /// Podman containers.
+    Podman,
+}
+
+/// How many instances of one runtime there are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// Instances kept ready.
+    pub min_warm: u32,
+    /// Most instances, at least 1 and at least `min_warm`.
+    pub max_instances: u32,
+    /// How long an instance above `min_warm` may idle.
+    pub idle_timeout: Duration,
+    /// Most calls that one instance runs at the same time, at least 1.
+    pub concurrency: u32,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Config::default()
+            .functions
+            .pools
+            .remove("node")
+            .expect("the registry has a default pool for node")
+    }
+}
+
+/// Log output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logging {
+    /// Least severe level that is written.
+    pub level: LogLevel,
+    /// Shape of a line.
+    pub format: LogFormat,
+}
+
+/// Severity of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything.
+    Trace,
+    /// For finding defects.
+    Debug,
+    /// What happens.
+    Info,
+    /// Degraded but going on.
+    Warn,
+    /// Someone must look.
+    Error,
+}
+
+impl LogLevel {
+    /// The word in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Console,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Development mode.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dev {
+    /// Development mode; `alyx dev` turns it on.
+    pub enabled: bool,
+    /// Watch the schema and the functions folder.
+    pub watch: bool,
+}
+
+/// The documentation page and the OpenAPI head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Docs {
+    /// Serve the page and the OpenAPI document.
+    pub enabled: bool,
+    /// Title of the API.
+    pub title: String,
+    /// What the API is for.
+    pub description: String,
+    /// Version of the API.
+    pub version: String,
+    /// The page that was asked for.
+    pub ui: DocsUi,
+}
+
+/// Documentation pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DocsUi {
+    /// Swagger UI.
+    Swagger,
+    /// Scalar.
+    Scalar,
+    /// Redoc.
+    Redoc,
+    /// Stoplight Elements.
+    Stoplight,
+}
+
+/// Live queries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Realtime {
+    /// Serve the realtime endpoint.
+    pub enabled: bool,
+    /// Most open WebSocket connections.
+    pub max_connections: u32,
+    /// Most subscriptions of one connection.
+    pub max_subscriptions_per_client: u32,
+    /// Largest frame that a client may send, in bytes.
+    pub max_frame_size: u64,
+    /// Commits kept for a follower that lags; one that lags further reads the change log.
+    pub change_buffer_size: u32,
+}
+
+/// A built frontend, served beside the API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frontend {
+    /// Folder of built files; unknown paths get its `index.html`.
+    pub dist: Option<PathBuf>,
+    /// Base URL of a development server that gets what the API does not serve.
+    pub dev_proxy: Option<String>,
+}
+
+/// A value that must not be printed: `Debug` and `Display` show `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself. Never log it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

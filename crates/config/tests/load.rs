@@ -1,0 +1,327 @@
+//! Loading a configuration from files, variables and flags.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use alyx_config::{Config, ConfigErrors, FunctionRuntime, LoadOptions, Loaded, Override};
+
+fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn load_with(yaml: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("alyx.yaml"), yaml).expect("written");
+    Config::load(&LoadOptions {
+        dir: dir.path().to_owned(),
+        env: env(variables),
+        ..LoadOptions::default()
+    })
+}
+
+fn load(yaml: &str) -> Loaded {
+    load_with(yaml, &[]).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// Each problem as `line:column key: message`.
+fn problems(yaml: &str) -> Vec<String> {
+    let errors = load_with(yaml, &[]).map(|loaded| loaded.config).expect_err(yaml);
+    errors
+        .to_string()
+        .lines()
+        .skip(1)
+        .map(|line| {
+            line.split_once("alyx.yaml:")
+                .map_or(line, |(_, rest)| rest)
+                .trim()
+                .to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn without_a_file_the_defaults_hold() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let loaded = Config::load(&LoadOptions {
+        dir: dir.path().to_owned(),
+        ..LoadOptions::default()
+    })
+    .expect("defaults are valid");
+    let mut expected = Config::default();
+    expected.database.path = dir.path().join("alyx.db");
+    expected.functions.path = dir.path().join("functions");
+    assert_eq!(loaded.config, expected);
+    assert_eq!(loaded.path, None);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn an_empty_file_or_section_means_defaults() {
+    for yaml in [
+        "",
+        "# nothing\n",
+        "server:\n",
+        "server:\n  port:\n",
+        "functions:\n  env:\n",
+    ] {
+        assert_eq!(load(yaml).config.server.port, 8090, "{yaml}");
+    }
+    assert!(load("realtime: {enabled: true}").config.realtime.max_connections == 1000);
+}
+
+#[test]
+fn the_configuration_of_the_chat_demo_loads_with_warnings() {
+    let loaded = load(
+        "realtime:\n  enabled: true\n  poll_interval: 50ms\n  max_connections: 500\n\
+         \nfunctions:\n  enabled: true\n  path: ./functions\n  runtime: docker\n  timeout: 30s\n  memory_limit: 128\n\
+         \x20 pools:\n    node:\n      min_warm: 1\n      max_instances: 5\n      idle_timeout: 5m\n\
+         \x20     image: example.com/runtime:latest\n",
+    );
+    let config = &loaded.config;
+    assert_eq!(config.realtime.max_connections, 500);
+    assert_eq!(config.functions.runtime, FunctionRuntime::Docker);
+    assert_eq!(config.functions.memory_limit, 128);
+    let pool = config.functions.pool("node");
+    assert_eq!(pool.max_instances, 5);
+    assert_eq!(pool.idle_timeout, Duration::from_secs(300));
+    let warned = |word: &str| loaded.warnings.iter().any(|warning| warning.contains(word));
+    assert!(
+        warned("realtime.poll_interval: no longer used"),
+        "{:?}",
+        loaded.warnings
+    );
+    assert!(warned("functions.pools.node.image"), "{:?}", loaded.warnings);
+    assert!(warned("process driver"), "{:?}", loaded.warnings);
+    assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
+}
+
+#[test]
+fn all_problems_are_reported_together_with_their_places() {
+    let found = problems(
+        "server:\n  port: 70000\n  prot: 1\n  read_timeout: 500ms\n  max_body_size: 0\n\
+         functions: {timeout: soon, runtime: wasm}\nlogging:\n  level: [info]\nfeatures: {}\n",
+    );
+    let expected = [
+        "2:9: server.port: `70000` is not a whole number from 0 to 65535",
+        "3:3: server.prot: there is no such key; did you mean `port`?",
+        "4:17: server.read_timeout: `500ms` is not a duration such as 500ms, 30s, 5m or 1h30m, at least 1s, or 0 for \
+         no limit",
+        "5:18: server.max_body_size: `0` is not a size",
+        "6:22: functions.timeout: `soon` is not a duration",
+        "6:37: functions.runtime: `wasm` is not one of: auto, process, docker, podman",
+        "8:10: logging.level: `the list` is not one of",
+        "9:1: features: there is no such key; known here: server, database",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\n{expected}");
+    }
+}
+
+#[test]
+fn values_of_the_wrong_shape_and_unsafe_combinations_are_problems() {
+    let check = |yaml: &str, expected: &str| {
+        let found = problems(yaml);
+        assert_eq!(found.len(), 1, "{yaml}: {found:#?}");
+        assert!(found[0].contains(expected), "{yaml}: {found:#?}");
+    };
+    check(
+        "server: 8090",
+        "server: this is a single value, but it holds further keys: host, port",
+    );
+    check(
+        "server: {port: {a: 1}}",
+        "server.port: this is a mapping; write a whole number",
+    );
+    check("- server", "the file holds a list");
+    check("server: {port: 1\n", "not valid YAML");
+    check("server: {port: 1}\nserver: {port: 2}", "a second time");
+    check(
+        "server: {host: ''}",
+        "server.host: `` is not text that is not empty",
+    );
+    check("server: {cors: {allow_credentials: true}}", "name the origins");
+    check(
+        "cors: {origins: [a]}\nserver: {cors: {allowed_origins: [b]}}",
+        "also set at",
+    );
+    check(
+        "server: {tls: {enabled: true}}",
+        "server.tls.enabled: this version does not speak TLS",
+    );
+    check(
+        "database: {turso: {enabled: true, url: x}}",
+        "embedded database only",
+    );
+    check("database: {turso: {url: x}}", "embedded database only");
+    check(
+        "functions: {pools: {node: {min_warm: 5, max_instances: 2}}}",
+        "cannot be kept ready",
+    );
+    check(
+        "functions: {pools: {ruby: {min_warm: 5}}}",
+        "functions.pools.ruby: there is no such key",
+    );
+    check("functions: {memory_limit: 1mb}", "at least 16mb");
+    check("frontend: {dev_proxy: localhost:5173}", "a URL such as");
+    check(
+        "storage: {backends: {local: {type: ftp}}}",
+        "one of: filesystem, s3",
+    );
+}
+
+#[test]
+fn keys_for_other_versions_are_accepted_with_one_warning_per_reason() {
+    let loaded = load(
+        "auth:\n  jwt: {secret: s3cr3t, access_ttl: 15m}\n  oauth: {github: {client_id: a, client_secret: b}}\n\
+         storage: {backends: {local: {type: filesystem, filesystem: {path: ./files}}}}\n\
+         server: {tls: {enabled: false}}\ndatabase: {turso: {enabled: false, url: x}}\nadmin_ui: {path: /_admin}\n",
+    );
+    assert_eq!(loaded.warnings.len(), 5, "{:#?}", loaded.warnings);
+    let accounts = &loaded
+        .warnings
+        .iter()
+        .find(|line| line.contains("auth.jwt"))
+        .expect("a warning");
+    assert!(accounts.contains("alyx.yaml:2:"), "{accounts}");
+    assert!(accounts.contains("auth.oauth.github.client_secret"), "{accounts}");
+    assert!(!loaded.warnings.concat().contains("s3cr3t"));
+}
+
+#[test]
+fn variables_are_replaced_everywhere_and_unset_ones_are_problems() {
+    let yaml = "server:\n  host: ${HOST}\n  port: ${PORT}\n  cors: {origins: ['https://${HOST}', b]}\n\
+                functions: {env: {KEY: 'k-${TOKEN}', LITERAL: '$${X}'}}\n";
+    let variables = [("HOST", "h"), ("PORT", "1234"), ("TOKEN", "t")];
+    let config = load_with(yaml, &variables).expect("valid").config;
+    assert_eq!((config.server.host.as_str(), config.server.port), ("h", 1234));
+    assert_eq!(config.server.cors.allowed_origins, ["https://h", "b"]);
+    assert_eq!(config.functions.env["KEY"].expose(), "k-t");
+    assert_eq!(config.functions.env["LITERAL"].expose(), "${X}");
+    assert!(!format!("{config:?}").contains("k-t"));
+
+    let found = problems(yaml);
+    assert_eq!(found.len(), 4, "{found:#?}");
+    assert!(found[0].starts_with("2:9: server.host: the environment variable HOST is not set"));
+    assert!(found[2].contains("4:") && found[2].contains("HOST"), "{found:#?}");
+
+    let errors = load_with("server: {port: '${SECRET}'}", &[("SECRET", "hunter2")]).expect_err("no port");
+    assert!(!errors.to_string().contains("hunter2"), "{errors}");
+}
+
+#[test]
+fn later_layers_win() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("other.yaml");
+    std::fs::write(
+        &file,
+        "server: {host: file, port: 1, idle_timeout: 1m}\ndatabase: {path: data/a.db}",
+    )
+    .expect("w");
+    let loaded = Config::load(&LoadOptions {
+        path: Some(file.clone()),
+        env: env(&[
+            ("ALYX_SERVER_HOST", "env"),
+            ("ALYX_SERVER_PORT", "2"),
+            ("ALYX_SERVER_WRITE_TIMEOUT", ""),
+            ("ALYX_REALTIME_MAX_CONNECTIONS", "7"),
+            ("ALYX_FUNCTIONS_POOLS_NODE_MIN_WARM", "0"),
+            ("ALYX_FUNCTIONS_ENV_API_KEY", "x"),
+            ("ALYX_SERVER_CORS_ALLOWED_ORIGINS", "https://a, https://b"),
+            ("ALYX_SERVER_PROT", "3"),
+            ("ALYX_CONFIG", "x"),
+        ]),
+        overrides: vec![Override {
+            key: "server.port".to_owned(),
+            value: "3".to_owned(),
+            flag: "--port".to_owned(),
+        }],
+        ..LoadOptions::default()
+    })
+    .expect("valid");
+    let config = &loaded.config;
+    assert_eq!((config.server.host.as_str(), config.server.port), ("env", 3));
+    assert_eq!(config.server.idle_timeout, Duration::from_secs(60));
+    assert_eq!(config.server.write_timeout, Duration::from_secs(30));
+    assert_eq!(config.realtime.max_connections, 7);
+    assert_eq!(config.functions.pool("node").min_warm, 0);
+    assert_eq!(config.functions.env["API_KEY"].expose(), "x");
+    assert_eq!(config.server.cors.allowed_origins, ["https://a", "https://b"]);
+    assert_eq!(config.database.path, dir.path().join("data/a.db"));
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    assert!(loaded.warnings[0].contains("did you mean ALYX_SERVER_PORT?"));
+    assert_eq!(loaded.path, Some(file));
+}
+
+#[test]
+fn problems_of_variables_and_flags_name_them() {
+    let errors = Config::load(&LoadOptions {
+        env: env(&[("ALYX_SERVER_PORT", "x")]),
+        overrides: vec![Override {
+            key: "server.prot".to_owned(),
+            value: "3".to_owned(),
+            flag: "--set".to_owned(),
+        }],
+        dir: tempfile::tempdir().expect("a folder").path().to_owned(),
+        ..LoadOptions::default()
+    })
+    .expect_err("two problems")
+    .to_string();
+    assert!(errors.starts_with("2 problems"), "{errors}");
+    assert!(
+        errors.contains("environment variable ALYX_SERVER_PORT: server.port: `x`"),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("flag --set: server.prot: there is no such key"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_named_file_that_is_missing_is_a_problem() {
+    let errors = Config::load(&LoadOptions {
+        path: Some("no/such/file.yaml".into()),
+        ..LoadOptions::default()
+    })
+    .expect_err("missing");
+    assert!(
+        errors
+            .to_string()
+            .contains("no/such/file.yaml: there is no such file"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn general_pool_settings_come_before_those_of_one_runtime() {
+    let loaded =
+        load("functions: {pools: {node: {max_instances: 3}}, pool: {max_instances: 7, idle_timeout: 9s}}");
+    assert_eq!(loaded.config.functions.pool("node").max_instances, 3);
+    assert_eq!(
+        loaded.config.functions.pool("node").idle_timeout,
+        Duration::from_secs(9)
+    );
+    assert_eq!(loaded.config.functions.pool("python").max_instances, 7);
+}
+
+#[test]
+fn the_reference_is_the_one_made_from_the_registry() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let expected = alyx_config::reference_markdown();
+    if alyx_config::process_env()
+        .get("ALYX_UPDATE_DOCS")
+        .is_some_and(|value| value == "1")
+    {
+        std::fs::write(&path, &expected).expect("written");
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "docs/configuration.md differs from the registry of keys; run the tests of alyx-config with ALYX_UPDATE_DOCS=1"
+    );
+}
