@@ -1,1 +1,27 @@
-fn main() {}
+//! The `alyx` binary: reads the command line and the configuration, composes the roles, and stops them in phases.
+
+mod args;
+mod banner;
+mod checks;
+mod failure;
+mod process;
+mod roles;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Dev(serve) => process::run(&serve, process::Mode::Dev),
+        Command::Serve(serve) => process::run(&serve, process::Mode::Serve),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -100,5 +100,5 @@ async fn a_taken_port_is_named() {
     let port = taken.local_addr().expect("an address").port().to_string();
     let (code, printed) = Server::run(&project, &["dev", "--host", "127.0.0.1", "--port", &port], &[]).await;
     assert_ne!(code, Some(0));
-    assert!(printed.contains(&port) && printed.contains("in use"), "{printed}");
+    assert!(printed.contains(&port) && printed.contains("taken"), "{printed}");
 }

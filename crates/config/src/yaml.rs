@@ -76,6 +76,7 @@ pub fn parse(source: &str) -> Result<Node, Vec<Fault>> {
     let options = granit_parser::options! {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
+        emit_comments: false,
     };
     let mut builder = Builder {
         parser: Parser::new_from_str_with_options(source, options),
@@ -318,6 +319,13 @@ mod tests {
             .into_iter()
             .map(|fault| (fault.at.line, fault.at.column, fault.message))
             .collect()
+    }
+
+    #[test]
+    fn comments_are_left_out_wherever_they_stand() {
+        let with = parse("# head\na: 1 # one\n# between\nb: # list\n  - x # item\n").expect("valid");
+        let without = parse("a: 1\nb:\n  - x\n").expect("valid");
+        assert_eq!(with.to_json(), without.to_json());
     }
 
     #[test]

@@ -2,9 +2,30 @@
 //!
 //! Pure: no I/O, no runtime, no HTTP, no SQL driver. SQL leaves this crate as text.
 
-mod model;
+#![allow(
+    clippy::result_large_err,
+    reason = "errors are rare and made once per request; `alyx_core::Error` is what crosses the seams"
+)]
 
+mod ddl;
+mod document;
+mod formats;
+mod model;
+mod parse;
+mod plan;
+mod problem;
+mod suggest;
+mod yaml;
+
+pub use ddl::{create_table, drop_triggers, triggers};
+pub use document::{
+    key_to_json, parse_key, read_create, read_update, row_from_image, value_from_json, value_from_text,
+    write_json,
+};
 pub use model::{
     Access, Collection, DefaultValue, Field, FieldType, Format, Index, OnDelete, Reference, Schema,
     SortOrder, Validation,
 };
+pub use parse::{ParsedSchema, parse};
+pub use plan::{Plan, Step, Verdict, plan};
+pub use problem::{Problem, SchemaErrors};

@@ -27,6 +27,8 @@ impl Schema {
 pub struct Collection {
     /// Name, also that of the table.
     pub name: String,
+    /// What it is for, in the author's words.
+    pub description: Option<String>,
     /// Fields in order of declaration, which is the order of the table's columns and of every [`alyx_core::Row`].
     pub fields: Vec<Field>,
     /// Declared indexes; those of single fields are [`Field::index`].
@@ -68,6 +70,8 @@ impl Collection {
 pub struct Field {
     /// Name, also that of the column.
     pub name: String,
+    /// What it is for, in the author's words.
+    pub description: Option<String>,
     /// Type.
     pub kind: FieldType,
     /// The primary key; exactly one per collection.

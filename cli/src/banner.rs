@@ -1,0 +1,126 @@
+//! What is served where, in under a screen.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use alyx_config::Config;
+use alyx_schema::Access;
+use alyx_service::state::DesiredState;
+
+use crate::process::Mode;
+
+/// Printed when everything listens.
+pub(crate) struct Banner<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) state: &'a DesiredState,
+    pub(crate) address: SocketAddr,
+    pub(crate) mode: Mode,
+    pub(crate) began: Instant,
+}
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let base = self.base();
+        let version = env!("CARGO_PKG_VERSION");
+        let mode = match self.mode {
+            Mode::Dev => "dev",
+            Mode::Serve => "serve",
+        };
+        writeln!(f, "\n  Alyx {version} · {mode}\n")?;
+        if self.config.frontend.dist.is_some() || self.config.frontend.dev_proxy.is_some() {
+            writeln!(f, "  Frontend    {base}/")?;
+        }
+        writeln!(f, "  API         {base}/api")?;
+        if self.config.docs.enabled {
+            writeln!(f, "  Docs        {base}/docs   (spec: /api/openapi.json)")?;
+        }
+        if self.config.realtime.enabled {
+            writeln!(f, "  Realtime    {}/api/realtime", base.replacen("http", "ws", 1))?;
+        }
+        writeln!(f, "  Functions   {}", self.functions())?;
+        writeln!(
+            f,
+            "  Database    {} (embedded libSQL)",
+            self.config.database.path.display()
+        )?;
+        let collections: Vec<&str> = self.state.schema.collections.keys().map(String::as_str).collect();
+        writeln!(f, "  Collections {}", shorten(&collections))?;
+        self.open_to_the_world(f)?;
+        writeln!(
+            f,
+            "\n  Ready in {} ms. Stop with Ctrl-C.\n",
+            self.began.elapsed().as_millis()
+        )
+    }
+}
+
+impl Banner<'_> {
+    fn base(&self) -> String {
+        let host = self.config.server.host.as_str();
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        };
+        format!("http://{host}:{}", self.address.port())
+    }
+
+    fn functions(&self) -> String {
+        if !self.config.functions.enabled {
+            return "off (functions.enabled)".to_owned();
+        }
+        let names: Vec<&str> = self.state.functions.keys().map(String::as_str).collect();
+        match names.as_slice() {
+            [] => format!("none in {}", self.config.functions.path.display()),
+            names => format!("{} (driver: process)", shorten(names)),
+        }
+    }
+
+    /// Every operation that anyone may call: collections by their operations, and the functions.
+    fn open_to_the_world(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut open: Vec<String> = Vec::new();
+        for (name, collection) in &self.state.schema.collections {
+            let operations = operations(collection.access);
+            if !operations.is_empty() {
+                open.push(format!("{name}: {}", operations.join(" ")));
+            }
+        }
+        if !self.state.functions.is_empty() && self.config.functions.enabled {
+            open.push("functions: invoke".to_owned());
+        }
+        if open.is_empty() {
+            return Ok(());
+        }
+        let open: Vec<&str> = open.iter().map(String::as_str).collect();
+        writeln!(f, "\n  ! open to the world: {}", shorten_by(&open, " · ", 6))?;
+        writeln!(
+            f,
+            "    Close with `default_access: deny` and `rules` in the schema."
+        )
+    }
+}
+
+fn operations(access: Access) -> Vec<&'static str> {
+    [
+        (access.create, "create"),
+        (access.read, "read"),
+        (access.update, "update"),
+        (access.delete, "delete"),
+    ]
+    .into_iter()
+    .filter_map(|(open, name)| open.then_some(name))
+    .collect()
+}
+
+fn shorten(names: &[&str]) -> String {
+    shorten_by(names, ", ", 8)
+}
+
+fn shorten_by(names: &[&str], separator: &str, most: usize) -> String {
+    let shown = names[..names.len().min(most)].join(separator);
+    match names.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown}{separator}and {more} more"),
+    }
+}

@@ -1,0 +1,177 @@
+//! `schema.yaml` to a checked [`Schema`], or to every problem in it.
+//!
+//! The file is read into a tree with places ([`crate::yaml`]) and walked; the walk goes on after a problem, so
+//! one run reports them all. What this version does not have is refused by name, never ignored: an access rule
+//! that nobody evaluates would leave data open.
+
+mod access;
+mod collection;
+mod default;
+mod field;
+mod index;
+mod reference;
+mod validation;
+mod walk;
+
+use indexmap::IndexMap;
+
+use crate::model::{Access, Schema};
+use crate::problem::{Problem, SchemaErrors};
+use crate::yaml::{self, Kind, Node, Place};
+use walk::Walk;
+
+/// Options of the file as a whole.
+pub(crate) const FILE_OPTIONS: [&str; 3] = ["version", "default_access", "collections"];
+/// Options that other versions have: key, and what to do today.
+const LATER_FILE_OPTIONS: [(&str, &str); 2] = [
+    ("buckets", "remove it; keep files elsewhere and store their URLs"),
+    (
+        "functions",
+        "remove it; functions are found in the functions folder and configured by the files beside them",
+    ),
+];
+
+/// A schema and what its author should know about it.
+#[derive(Debug, Clone)]
+pub struct ParsedSchema {
+    /// The schema.
+    pub schema: Schema,
+    /// What works but is probably not meant so, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the text of a schema file; `file` is its name in messages.
+///
+/// # Errors
+/// Every problem of the file, each with its place and its remedy.
+pub fn parse(source: &str, file: &str) -> Result<ParsedSchema, SchemaErrors> {
+    let mut walk = Walk::default();
+    let schema = read(source, &mut walk);
+    if walk.problems.is_empty() {
+        Ok(ParsedSchema {
+            schema,
+            warnings: walk.warnings,
+        })
+    } else {
+        Err(SchemaErrors::new(walk.problems, file, source))
+    }
+}
+
+fn read(source: &str, walk: &mut Walk) -> Schema {
+    const LARGEST: usize = 4 << 20;
+    let mut schema = Schema {
+        version: 1,
+        collections: IndexMap::new(),
+    };
+    if source.len() > LARGEST {
+        walk.problem(
+            Place::START,
+            "",
+            "the file is larger than 4 MiB",
+            "a schema describes data and does not hold it",
+        );
+        return schema;
+    }
+    match yaml::read(source) {
+        Err(error) => walk.problems.push(Problem {
+            path: String::new(),
+            line: error.place.line,
+            column: error.place.column,
+            message: format!("not valid YAML: {}", error.message),
+            hint: "check the indentation (spaces, not tabs), colons and quotes here and on the line before"
+                .to_owned(),
+        }),
+        Ok(None) => walk.problem(Place::START, "", "the schema is empty", EXAMPLE),
+        Ok(Some(root)) => read_file(&root, walk, &mut schema),
+    }
+    schema
+}
+
+const EXAMPLE: &str = "begin with `collections: {posts: {fields: {title: {type: string}}}}`";
+
+fn read_file(root: &Node, walk: &mut Walk, schema: &mut Schema) {
+    let Some(options) = walk.options(root, "", "the schema", &FILE_OPTIONS, &LATER_FILE_OPTIONS) else {
+        return;
+    };
+    if let Some(node) = options.get("version") {
+        match node.text().and_then(|text| text.parse::<u32>().ok()) {
+            Some(version) if version >= 1 => schema.version = version,
+            _ => walk.problem(
+                node.place,
+                "version",
+                "must be a whole number from 1",
+                "write `version: 1`",
+            ),
+        }
+    }
+    let fallback = match options.get("default_access") {
+        None => Access::OPEN,
+        Some(node) => match node.text() {
+            Some("allow") => Access::OPEN,
+            Some("deny") => Access::CLOSED,
+            _ => {
+                let hint =
+                    "`allow` opens what no rule decides to the world, `deny` closes it to all but functions";
+                walk.problem(node.place, "default_access", "must be `allow` or `deny`", hint);
+                Access::CLOSED
+            }
+        },
+    };
+    let Some(node) = options.get("collections") else {
+        walk.problem(root.place, "collections", "is missing", EXAMPLE);
+        return;
+    };
+    let named = match node.kind.as_ref() {
+        Kind::Map(entries) if entries.is_empty() => Vec::new(),
+        Kind::List(items) if items.is_empty() => Vec::new(),
+        _ => match walk.named(node, "collections", "collection") {
+            Some(named) => named,
+            None => return,
+        },
+    };
+    if named.is_empty() && walk.problems.is_empty() {
+        walk.problem(
+            node.place,
+            "collections",
+            "is empty: a schema needs a collection",
+            EXAMPLE,
+        );
+    }
+    let mut drafts = Vec::new();
+    for entry in &named {
+        drafts.push(collection::read(walk, entry, fallback));
+    }
+    reference::check(walk, &mut drafts);
+    index::check_names(walk, &drafts);
+    schema.collections = drafts
+        .into_iter()
+        .filter_map(collection::Draft::finish)
+        .map(|collection| (collection.name.clone(), collection.into()))
+        .collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FILE_OPTIONS, LATER_FILE_OPTIONS, access, collection, field, index, validation};
+    use crate::model::FieldType;
+
+    #[test]
+    fn the_guide_names_every_type_and_option() {
+        let guide = include_str!("../../../docs/schema.md");
+        let mut names = FieldType::ALL.map(FieldType::name).to_vec();
+        names.extend(FILE_OPTIONS);
+        names.extend(LATER_FILE_OPTIONS.map(|(name, _)| name));
+        names.extend(collection::COLLECTION_OPTIONS);
+        names.extend(access::OPERATIONS);
+        names.extend(field::FIELD_OPTIONS);
+        names.extend(validation::VALIDATE_OPTIONS);
+        names.extend(validation::FORMATS.map(|(name, _)| name));
+        names.extend(index::INDEX_OPTIONS);
+        for name in names {
+            assert!(
+                guide.contains(&format!("`{name}`")),
+                "docs/schema.md does not explain `{name}`"
+            );
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `default`: a word for the server, or a literal in the field's storage form.
+
+use super::walk::{Options, Walk, join};
+use crate::document::literal;
+use crate::model::{DefaultValue, Field, FieldType};
+use crate::yaml::{Kind, Node};
+
+/// Reads the default into the field, whose type and validation are known.
+pub(super) fn read(walk: &mut Walk, options: &Options<'_>, field: &mut Field, path: &str) {
+    let Some(node) = options.get("default") else {
+        return;
+    };
+    let at = join(path, "default");
+    let keyword = keyword(node, field.kind);
+    field.default = match keyword {
+        Some("auto") => {
+            if field.primary && matches!(field.kind, FieldType::Uuid | FieldType::Int) {
+                Some(DefaultValue::Auto)
+            } else {
+                let hint = if field.primary {
+                    "use `type: uuid` or `type: int`, or send the key with every document"
+                } else {
+                    "leave it out, or write a value (in quotes where the text `auto` is meant)"
+                };
+                walk.problem(
+                    node.place,
+                    at,
+                    "`auto` is for primary fields of type uuid or int",
+                    hint,
+                );
+                None
+            }
+        }
+        Some(_) => {
+            if field.kind == FieldType::Timestamp {
+                Some(DefaultValue::Now)
+            } else {
+                let hint = "use `type: timestamp`, or quotes where the text `now` is meant";
+                walk.problem(node.place, at, "`now` is for fields of type timestamp", hint);
+                None
+            }
+        }
+        None if field.primary => {
+            let hint = "use `default: auto`, or leave the default out and send the key with every document";
+            walk.problem(
+                node.place,
+                at,
+                "a primary field cannot have a fixed default: keys differ",
+                hint,
+            );
+            None
+        }
+        None => literal_default(walk, node, field, &at),
+    };
+}
+
+/// `auto` and `now`; in quotes they are text where the field can hold it.
+fn keyword(node: &Node, kind: FieldType) -> Option<&str> {
+    let text = match kind {
+        FieldType::String | FieldType::Text | FieldType::Json => node.plain_text(),
+        FieldType::Uuid
+        | FieldType::Int
+        | FieldType::Float
+        | FieldType::Bool
+        | FieldType::Timestamp
+        | FieldType::Blob => node.text(),
+    };
+    text.filter(|text| matches!(*text, "auto" | "now"))
+}
+
+fn literal_default(walk: &mut Walk, node: &Node, field: &Field, at: &str) -> Option<DefaultValue> {
+    let read = if field.kind == FieldType::Json {
+        json_text(node).and_then(|text| literal(field, &text))
+    } else {
+        match node.text() {
+            Some(text) => literal(field, text),
+            None => Err(format!("must be a single value, not {}", node.describe())),
+        }
+    };
+    match read {
+        Ok(value) => Some(DefaultValue::Literal(value)),
+        Err(message) => {
+            walk.problem(node.place, at, message, format!("write {}", example(field.kind)));
+            None
+        }
+    }
+}
+
+fn example(kind: FieldType) -> &'static str {
+    match kind {
+        FieldType::Uuid => "a UUID in quotes",
+        FieldType::String | FieldType::Text => "a text that passes the field's own checks",
+        FieldType::Int => "a whole number that passes the field's own checks, such as `default: 0`",
+        FieldType::Float => "a number that passes the field's own checks, such as `default: 0.5`",
+        FieldType::Bool => "`default: true` or `default: false`",
+        FieldType::Timestamp => "`default: now`, or a time such as \"2026-01-31T12:00:00Z\"",
+        FieldType::Json => "JSON, such as `default: {}` or `default: []`",
+        FieldType::Blob => "base64 text in quotes",
+    }
+}
+
+/// The JSON that a YAML value stands for. Text that is JSON itself is taken as JSON.
+fn json_text(node: &Node) -> Result<String, String> {
+    if let Some(text) = node.text() {
+        if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+            return Ok(text.to_owned());
+        }
+        if text.trim_start().starts_with(['{', '[']) {
+            return Err("begins like JSON and is none".to_owned());
+        }
+    }
+    to_json(node).map(|json| json.to_string())
+}
+
+fn to_json(node: &Node) -> Result<serde_json::Value, String> {
+    use serde_json::Value as Json;
+    match node.kind.as_ref() {
+        Kind::Scalar { .. } if node.is_null() => Ok(Json::Null),
+        Kind::Scalar { text, plain } => {
+            let number = Some(text).filter(|_| *plain).and_then(|text| text.parse().ok());
+            match (text.as_str(), number) {
+                ("true", _) if *plain => Ok(Json::Bool(true)),
+                ("false", _) if *plain => Ok(Json::Bool(false)),
+                (_, Some(number)) => Ok(Json::Number(number)),
+                (text, None) => Ok(Json::String(text.to_owned())),
+            }
+        }
+        Kind::List(items) => items.iter().map(to_json).collect(),
+        Kind::Map(entries) => {
+            let mut object = serde_json::Map::new();
+            for (key, value) in entries {
+                if object.insert(key.text.clone(), to_json(value)?).is_some() {
+                    return Err(format!("has the key `{}` twice", key.text));
+                }
+            }
+            Ok(Json::Object(object))
+        }
+    }
+}

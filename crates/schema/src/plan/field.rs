@@ -1,0 +1,248 @@
+//! Differences of one field.
+
+use super::{Plan, has_index, remedy, same};
+use crate::ddl;
+use crate::model::{Collection, DefaultValue, Field, FieldType, Index, OnDelete, Reference, Schema};
+
+/// A field that is gone.
+pub(super) fn dropped(plan: &mut Plan, path: &str, before: &Collection, field: &Field, after: &Collection) {
+    let name = &field.name;
+    let renamed = after
+        .fields
+        .iter()
+        .find(|new| new.kind == field.kind && before.field(&new.name).is_none())
+        .map(|new| new.name.as_str());
+    let remedy = if field.primary {
+        remedy::primary(&before.name)
+    } else {
+        remedy::dropped_field(&before.name, name, renamed)
+    };
+    plan.refuse(
+        format!("{path}.{name}"),
+        format!("the field `{name}` is gone"),
+        format!("the value of `{name}` in every document of `{}`", before.name),
+        remedy,
+    );
+}
+
+/// A new field. Whether the table gets a column.
+pub(super) fn added(plan: &mut Plan, path: &str, after: &Collection, field: &Field) -> bool {
+    let name = &field.name;
+    let path = format!("{path}.{name}");
+    let description = format!("new field `{name}`");
+    let filled = field.default.is_some() || field.on_update_now;
+    let refusal = if field.primary {
+        Some(("the primary key of every document", remedy::primary(&after.name)))
+    } else if !field.nullable && !filled {
+        Some((
+            "nothing, but existing documents would have no value for it",
+            remedy::needs_default(name),
+        ))
+    } else if field.unique && (!field.nullable || field.default.is_some()) {
+        Some((
+            "nothing, but existing documents would all have the same value",
+            remedy::unique_field(name),
+        ))
+    } else if field.references.is_some() && (!field.nullable || field.default.is_some()) {
+        Some((
+            "nothing, but existing documents would refer to something that need not exist",
+            remedy::new_reference(name),
+        ))
+    } else {
+        None
+    };
+    if let Some((loses, remedy)) = refusal {
+        plan.refuse(path, description, loses, remedy);
+        return false;
+    }
+    let mut sql = ddl::add_column(after, field);
+    sql.extend(ddl::create_field_index(after, field));
+    plan.safe(path, description, sql);
+    true
+}
+
+/// A field that both schemas have. Whether the table's column is replaced.
+pub(super) fn changed(
+    plan: &mut Plan,
+    path: &str,
+    from: &Schema,
+    (before, old): (&Collection, &Field),
+    (after, new): (&Collection, &Field),
+) -> bool {
+    let path = format!("{path}.{}", new.name);
+    if refuse_changes(plan, &path, from, (before, old), new) {
+        return false;
+    }
+    let loosened = new.nullable && !old.nullable;
+    let (old_index, new_index) = (ddl::field_index(before, old), ddl::field_index(after, new));
+    if loosened {
+        plan.safe(
+            &path,
+            "it may be null from now on",
+            loosen((before, old), (after, new)),
+        );
+    } else if old_index != new_index {
+        let mut sql: Vec<String> = old_index.iter().map(|name| ddl::drop_index(name)).collect();
+        sql.extend(ddl::create_field_index(after, new));
+        let description = match (&old_index, &new_index) {
+            (None, Some(_)) => "it gets an index",
+            (Some(_), None) if old.unique => "it need not be unique any more",
+            (Some(_), None) => "its index is dropped",
+            _ => "its index changes",
+        };
+        plan.safe(&path, description, sql);
+    }
+    change_metadata(plan, &path, old, new);
+    loosened
+}
+
+/// A column is replaced, so every index that it is in goes before and comes back after.
+fn loosen((before, old): (&Collection, &Field), (after, new): (&Collection, &Field)) -> Vec<String> {
+    let covers = |collection: &Collection, index: &Index| {
+        collection
+            .field(&new.name)
+            .is_some_and(|(position, _)| index.fields.contains(&position))
+    };
+    let declared = before.indexes.iter().filter(|index| covers(before, index));
+    let dropped = declared
+        .map(|index| index.name.clone())
+        .chain(ddl::field_index(before, old));
+    let mut sql: Vec<String> = dropped.map(|name| ddl::drop_index(&name)).collect();
+    sql.extend(ddl::make_nullable(after, new));
+    sql.extend(ddl::create_field_index(after, new));
+    let kept = after
+        .indexes
+        .iter()
+        .filter(|index| covers(after, index) && has_index(before, after, index));
+    sql.extend(kept.map(|index| ddl::create_index(after, index)));
+    sql
+}
+
+/// Notes the first reason why the field cannot change like this. Whether there was one.
+fn refuse_changes(
+    plan: &mut Plan,
+    path: &str,
+    from: &Schema,
+    (before, old): (&Collection, &Field),
+    new: &Field,
+) -> bool {
+    let name = &new.name;
+    let (description, loses, remedy) = if old.primary != new.primary {
+        (
+            "the primary field changes".to_owned(),
+            "the identity of every document",
+            remedy::primary(&before.name),
+        )
+    } else if !same_storage(old.kind, new.kind) {
+        (
+            format!("the type changes from {} to {}", old.kind.name(), new.kind.name()),
+            "values that do not convert",
+            remedy::converted(&before.name, name),
+        )
+    } else if old.nullable && !new.nullable {
+        (
+            "it may not be null any more".to_owned(),
+            "nothing, but it fails where a document has no value for it",
+            remedy::required(name),
+        )
+    } else if new.unique && !old.unique && !new.primary {
+        (
+            "it must be unique".to_owned(),
+            "nothing, but it fails where two documents share a value",
+            remedy::unique_field(name),
+        )
+    } else if old.references != new.references {
+        (
+            reference_change(old.references.as_ref(), new.references.as_ref()),
+            "nothing, but the table would have to be rebuilt while others refer to it",
+            remedy::converted(&before.name, name),
+        )
+    } else if new.nullable && !old.nullable && (old.references.is_some() || is_referenced(from, before, old))
+    {
+        (
+            "it may be null from now on, and it is part of a foreign key".to_owned(),
+            "nothing, but the table would have to be rebuilt while others refer to it",
+            remedy::referenced(name),
+        )
+    } else {
+        return false;
+    };
+    plan.refuse(path, description, loses, remedy);
+    true
+}
+
+/// The two text types differ in what they are meant for, not in how they are stored.
+fn same_storage(a: FieldType, b: FieldType) -> bool {
+    let text = |kind| matches!(kind, FieldType::String | FieldType::Text);
+    a == b || (text(a) && text(b))
+}
+
+fn is_referenced(schema: &Schema, collection: &Collection, field: &Field) -> bool {
+    let mut fields = schema
+        .collections
+        .values()
+        .flat_map(|collection| &collection.fields);
+    fields.any(|candidate| {
+        candidate
+            .references
+            .as_ref()
+            .is_some_and(|target| target.collection == collection.name && target.field == field.name)
+    })
+}
+
+fn reference_change(old: Option<&Reference>, new: Option<&Reference>) -> String {
+    let show = |reference: &Reference| {
+        let action = match reference.on_delete {
+            OnDelete::Restrict => "restrict",
+            OnDelete::Cascade => "cascade",
+            OnDelete::SetNull => "set null",
+        };
+        format!(
+            "{}.{} (onDelete: {action})",
+            reference.collection, reference.field
+        )
+    };
+    match (old.map(show), new.map(show)) {
+        (Some(old), Some(new)) => format!("the reference changes from {old} to {new}"),
+        (None, Some(new)) => format!("it becomes a reference to {new}"),
+        (Some(old), None) => format!("it is no longer a reference to {old}"),
+        (None, None) => "its reference changes".to_owned(),
+    }
+}
+
+/// What only the server has to know.
+fn change_metadata(plan: &mut Plan, path: &str, old: &Field, new: &Field) {
+    let differences = [
+        (old.kind != new.kind, "the type changes, its storage does not"),
+        (old.default != new.default, default_change(new)),
+        (
+            old.on_update_now != new.on_update_now,
+            "what an update sets changes",
+        ),
+        (
+            old.internal && !new.internal,
+            "it is no longer internal: callers see it",
+        ),
+        (
+            !old.internal && new.internal,
+            "it becomes internal: callers do not see it",
+        ),
+        (
+            !same::validation(&old.validation, &new.validation),
+            "its checks change; existing documents are not checked again",
+        ),
+        (old.description != new.description, "the description changes"),
+    ];
+    for (_, description) in differences.into_iter().filter(|(differs, _)| *differs) {
+        plan.safe(path, description, Vec::new());
+    }
+}
+
+fn default_change(new: &Field) -> &'static str {
+    match new.default {
+        Some(DefaultValue::Auto | DefaultValue::Now | DefaultValue::Literal(_)) => {
+            "the default of new documents changes"
+        }
+        None => "new documents get no default",
+    }
+}

@@ -1,0 +1,391 @@
+//! Plans, carried out on data.
+
+use alyx_core::Value;
+use alyx_schema::{Plan, Schema, Verdict, plan, read_create, row_from_image};
+
+use crate::{Database, NOW, schema};
+
+const BASE: &str = "
+collections:
+  users:
+    fields:
+      name: {type: string, unique: true}
+  posts:
+    indexes: [{name: by-title, fields: [title, stars]}]
+    fields:
+      title: {type: string, index: true}
+      stars: {type: int, default: 0}
+      owner: {type: uuid, nullable: true, references: users.id}
+      body: {type: text, nullable: true}
+";
+
+/// The base schema with `from` replaced.
+fn variant(from: &str, to: &str) -> Schema {
+    assert!(BASE.contains(from), "{from}");
+    schema(&BASE.replacen(from, to, 1))
+}
+
+async fn populated() -> Database {
+    let base = schema(BASE);
+    let database = Database::with(&base).await;
+    let users = &base.collections["users"];
+    let user = read_create(users, br#"{"name":"ada"}"#, NOW).unwrap();
+    database.insert(users, &user).await;
+    for (title, stars) in [("one", 1), ("two", 2)] {
+        let body = format!(
+            r#"{{"title":"{title}","stars":{stars},"owner":"{}","body":"text"}}"#,
+            user[0].as_text().unwrap()
+        );
+        let posts = &base.collections["posts"];
+        database
+            .insert(posts, &read_create(posts, body.as_bytes(), NOW).unwrap())
+            .await;
+    }
+    database
+}
+
+/// Carries a safe plan out on data, then checks that what was there is still there and that the log goes on
+/// with images of the new shape.
+async fn carried_out(to: &Schema, plan: &Plan) -> Database {
+    assert_eq!(plan.refused().count(), 0, "{plan:?}");
+    let database = populated().await;
+    let posts = &to.collections["posts"];
+    let kept = "SELECT title, stars, owner, body FROM posts ORDER BY title";
+    let before = database.rows(kept).await;
+    let changes = database.rows("SELECT count(*) FROM _alyx_changes").await;
+    database.run("BEGIN").await;
+    for sql in plan.statements() {
+        database.run(&sql).await;
+    }
+    database.run("COMMIT").await;
+    assert_eq!(database.rows(kept).await, before, "data is kept");
+    assert_eq!(
+        database.rows("SELECT count(*) FROM _alyx_changes").await,
+        changes,
+        "nothing is logged"
+    );
+    assert_eq!(
+        database.rows("PRAGMA foreign_key_check").await,
+        Vec::<Vec<Value>>::new()
+    );
+    database
+        .run("UPDATE posts SET stars = stars + 1 WHERE title = 'one'")
+        .await;
+    let newest = database
+        .rows("SELECT new FROM _alyx_changes ORDER BY seq DESC LIMIT 1")
+        .await;
+    let image = row_from_image(posts, newest[0][0].as_text().unwrap()).unwrap();
+    let documents = database.documents(posts).await;
+    assert!(documents.contains(&image), "{image:?} in {documents:?}");
+    let indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL ORDER BY name";
+    let fresh = Database::with(to).await;
+    assert_eq!(
+        database.rows(indexes).await,
+        fresh.rows(indexes).await,
+        "the indexes of a fresh database"
+    );
+    let triggers = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name";
+    assert_eq!(
+        database.rows(triggers).await,
+        fresh.rows(triggers).await,
+        "the triggers of a fresh database"
+    );
+    database
+}
+
+/// The change is safe and works; its steps are on these paths.
+async fn safe(from: &str, to: &str, paths: &[&str]) -> Database {
+    let to = variant(from, to);
+    let plan = plan(&schema(BASE), &to);
+    let steps: Vec<&str> = plan.steps.iter().map(|step| step.path.as_str()).collect();
+    assert_eq!(steps, paths);
+    carried_out(&to, &plan).await
+}
+
+#[tokio::test]
+async fn new_collections_fields_and_indexes_are_applied() {
+    let tail = "      body: {type: text, nullable: true}\n";
+    let added = |field: &str| format!("{tail}      new: {{{field}}}\n");
+    let path = ["collections.posts.fields.new"];
+    for (field, expected) in [
+        ("type: string, nullable: true", Value::Null),
+        ("type: string, nullable: true, unique: true", Value::Null),
+        ("type: string, nullable: true, index: true", Value::Null),
+        ("type: int, default: -9223372036854775808", Value::Int(i64::MIN)),
+        ("type: float, default: 0.1, index: true", Value::Float(0.1)),
+        ("type: string, default: it's", Value::from("it's")),
+        ("type: json, default: [1]", Value::from("[1]")),
+        (
+            "type: blob, default: AP8=",
+            Value::Blob([0, 255].as_slice().into()),
+        ),
+        ("type: bool, nullable: true, default: true", Value::Int(1)),
+        (
+            "type: uuid, nullable: true, references: users.id, onDelete: set null",
+            Value::Null,
+        ),
+        ("type: timestamp, onUpdate: now, nullable: true", Value::Null),
+    ] {
+        let database = safe(tail, &added(field), &path).await;
+        let values = database.rows("SELECT new FROM posts").await;
+        assert_eq!(values, [[expected.clone()], [expected]], "{field}");
+    }
+    for field in [
+        "type: timestamp, default: now",
+        "type: timestamp, default: now, nullable: true, index: true",
+        "type: timestamp, onUpdate: now",
+    ] {
+        let database = safe(tail, &added(field), &path).await;
+        for row in database.rows("SELECT new FROM posts").await {
+            let at = row[0].as_text().unwrap();
+            assert_eq!(alyx_core::normalize_timestamp(at).as_deref(), Some(at));
+            assert!(
+                at > "2020",
+                "{field}: old documents get the time of the change, not {at}"
+            );
+        }
+    }
+    let database = safe(
+        tail,
+        &format!(
+            "{tail}  tags:\n    fields: {{post: {{type: uuid, references: posts.id, onDelete: cascade}}}}\n"
+        ),
+        &["collections.tags"],
+    )
+    .await;
+    database
+        .run("INSERT INTO tags (id, post) SELECT '1', id FROM posts LIMIT 1")
+        .await;
+}
+
+#[tokio::test]
+async fn a_field_may_be_added_anywhere() {
+    let first = "      title: {type: string, index: true}\n";
+    let added = format!("      new: {{type: int, default: 5}}\n{first}");
+    safe(first, &added, &["collections.posts.fields.new"]).await;
+}
+
+#[tokio::test]
+async fn constraints_are_loosened_and_indexes_exchanged() {
+    let title = "title: {type: string, index: true}";
+    let path = ["collections.posts.fields.title"];
+    let database = safe(title, "title: {type: string, index: true, nullable: true}", &path).await;
+    database.run("UPDATE posts SET title = NULL").await;
+    safe(title, "title: {type: text}", &[path[0], path[0]]).await;
+    let stars = "stars: {type: int, default: 0}";
+    let path = ["collections.posts.fields.stars"];
+    let database = safe(
+        stars,
+        "stars: {type: int, default: 0, nullable: true, index: true}",
+        &path,
+    )
+    .await;
+    database
+        .run("INSERT INTO posts (id, title) VALUES ('x', 'x')")
+        .await;
+    assert_eq!(
+        database.rows("SELECT stars FROM posts WHERE id = 'x'").await,
+        [[Value::Int(0)]]
+    );
+    let database = safe(
+        "name: {type: string, unique: true}",
+        "name: {type: string, index: true}",
+        &["collections.users.fields.name"],
+    )
+    .await;
+    database
+        .run("INSERT INTO users (id, name) VALUES ('x', 'ada')")
+        .await;
+    let path = ["collections.posts.indexes"];
+    safe("[{name: by-title, fields: [title, stars]}]", "[]", &path).await;
+    safe(
+        "fields: [title, stars]}",
+        "fields: [stars, title], order: desc}",
+        &[path[0], path[0]],
+    )
+    .await;
+    safe(
+        "fields: [title, stars]}]",
+        "fields: [title, stars]}, {name: b, fields: body}]",
+        &path,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_only_the_server_has_to_know_needs_no_sql() {
+    for (from, to, path) in [
+        (
+            "type: text, nullable: true",
+            "type: text, nullable: true, maxLength: 5",
+            "collections.posts.fields.body",
+        ),
+        (
+            "type: text, nullable: true",
+            "type: text, nullable: true, internal: true",
+            "collections.posts.fields.body",
+        ),
+        (
+            "type: text, nullable: true",
+            "type: string, nullable: true",
+            "collections.posts.fields.body",
+        ),
+        ("default: 0", "default: 1", "collections.posts.fields.stars"),
+        (
+            "default: 0",
+            "default: 0, description: few",
+            "collections.posts.fields.stars",
+        ),
+        (
+            "  posts:\n",
+            "  posts:\n    description: x\n",
+            "collections.posts.description",
+        ),
+        (
+            "  posts:\n",
+            "  posts:\n    rules: {read: false}\n",
+            "collections.posts.rules",
+        ),
+        ("\ncollections:", "version: 2\ncollections:", "version"),
+    ] {
+        let to = variant(from, to);
+        let plan = plan(&schema(BASE), &to);
+        assert!(
+            !plan.is_empty() && plan.statements().is_empty(),
+            "{path}: {plan:?}"
+        );
+        assert!(
+            plan.steps.iter().all(|step| step.path == path),
+            "{path}: {plan:?}"
+        );
+        carried_out(&to, &plan).await;
+    }
+    assert!(plan(&schema(BASE), &schema(BASE)).is_empty());
+}
+
+#[tokio::test]
+async fn fields_may_change_places() {
+    let to = schema(
+        &BASE
+            .replace("      title: {type: string, index: true}\n", "")
+            .replace(
+                "      body: {type: text, nullable: true}\n",
+                "      body: {type: text, nullable: true}\n      title: {type: string, index: true}\n",
+            ),
+    );
+    let plan = plan(&schema(BASE), &to);
+    assert_eq!(plan.steps.len(), 1, "{plan:?}");
+    assert!(plan.statements().is_empty());
+}
+
+/// The change is refused: one step, on that path, with these words in what it loses and in the remedy.
+fn check_refused(from: &str, to: &str, path: &str, loses: &str, remedy: &str) {
+    let plan = plan(&schema(BASE), &variant(from, to));
+    let refused: Vec<_> = plan.refused().collect();
+    let [step] = refused.as_slice() else {
+        panic!("{from} → {to}: {plan:?}");
+    };
+    assert_eq!(step.path, format!("collections.posts.{path}"));
+    let Verdict::Refused {
+        loses: lost,
+        remedy: advice,
+    } = &step.verdict
+    else {
+        panic!("{step:?}");
+    };
+    assert!(lost.contains(loses), "{lost}");
+    assert!(advice.contains(remedy), "{advice}");
+    assert!(step.sql.is_empty() && plan.statements().is_empty());
+}
+
+#[test]
+fn changes_of_fields_that_would_lose_data_are_refused_with_a_remedy() {
+    let body = "body: {type: text, nullable: true}";
+    let check =
+        |to: &str, path: &str, loses: &str, remedy: &str| check_refused(body, to, path, loses, remedy);
+    check(
+        "more: {type: int, nullable: true}",
+        "fields.body",
+        "every document of `posts`",
+        "`internal: true` hides",
+    );
+    check(
+        "content: {type: text, nullable: true}",
+        "fields.body",
+        "`body`",
+        "SET \"content\" = \"body\"",
+    );
+    check(
+        "body: {type: json, nullable: true}",
+        "fields.body",
+        "do not convert",
+        "body_new",
+    );
+    check(
+        "body: {type: text}",
+        "fields.body",
+        "no value",
+        "leave `body` nullable",
+    );
+    let unique = "body: {type: text, nullable: true, unique: true}";
+    check(unique, "fields.body", "share a value", "take `unique` off");
+    let add = |field: &str| format!("{body}\n      n: {{{field}}}");
+    check(&add("type: int"), "fields.n", "no value", "`default`");
+    check(
+        &add("type: int, default: 1, unique: true"),
+        "fields.n",
+        "the same value",
+        "take `unique` off",
+    );
+    let reference = add("type: string, default: a, references: users.name");
+    check(&reference, "fields.n", "need not exist", "nullable: true");
+}
+
+#[test]
+fn changes_of_references_and_unique_indexes_are_refused_with_a_remedy() {
+    check_refused(
+        ", references: users.id",
+        "",
+        "fields.owner",
+        "rebuilt",
+        "owner_new",
+    );
+    let action = "users.id, onDelete: set null}";
+    check_refused("users.id}", action, "fields.owner", "rebuilt", "owner_new");
+    let unique = "fields: [title, stars], unique: true}";
+    check_refused(
+        "fields: [title, stars]}",
+        unique,
+        "indexes",
+        "share the values",
+        "take `unique` off",
+    );
+}
+
+#[test]
+fn dropping_a_collection_is_refused() {
+    let without = schema("collections: {users: {fields: {name: {type: string, unique: true}}}}");
+    let plan = plan(&schema(BASE), &without);
+    let step = plan.refused().next().expect("refused");
+    assert_eq!((step.path.as_str(), plan.steps.len()), ("collections.posts", 1));
+    assert!(matches!(&step.verdict, Verdict::Refused { loses, .. } if loses == "every document of `posts`"));
+}
+
+#[test]
+fn the_identity_of_documents_does_not_change() {
+    let check = |before: &str, after: &str| {
+        let wrap = |fields: &str| schema(&format!("collections: {{c: {{fields: {{{fields}}}}}}}"));
+        let plan = plan(&wrap(before), &wrap(after));
+        assert!(plan.refused().next().is_some(), "{before} → {after}: {plan:?}");
+    };
+    check(
+        "a: {type: string, primary: true}, b: {type: string}",
+        "a: {type: string}, b: {type: string, primary: true}",
+    );
+    check("a: {type: string, primary: true}", "a: {type: string}");
+    check(
+        "id: {type: uuid, primary: true}",
+        "id: {type: int, primary: true}",
+    );
+    check("a: {type: string}", "a: {type: string, primary: true}");
+}

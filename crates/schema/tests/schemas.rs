@@ -1,0 +1,204 @@
+//! What a good schema file means.
+
+use alyx_core::Value;
+use alyx_schema::{Access, DefaultValue, FieldType, Format, OnDelete, Schema, SortOrder, parse};
+
+fn schema(source: &str) -> Schema {
+    match parse(source, "schema.yaml") {
+        Ok(parsed) => parsed.schema,
+        Err(errors) => panic!("{errors}"),
+    }
+}
+
+const CHAT: &str = "
+collections:
+  messages:
+    fields:
+      id: {type: uuid, primary: true, default: auto}
+      channel: {type: string, index: true}
+      author: {type: string}
+      content: {type: text}
+      created_at: {type: timestamp, default: now}
+";
+
+#[test]
+fn the_map_form_keeps_the_order_of_declaration() {
+    let schema = schema(CHAT);
+    assert_eq!(schema.version, 1);
+    let messages = schema.collection("messages").expect("declared");
+    let names: Vec<&str> = messages.fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(names, ["id", "channel", "author", "content", "created_at"]);
+    assert_eq!(messages.primary_field().default, Some(DefaultValue::Auto));
+    assert_eq!(messages.fields[4].default, Some(DefaultValue::Now));
+    assert!(messages.fields[1].index && !messages.fields[1].nullable);
+    assert_eq!(messages.access, Access::OPEN);
+}
+
+#[test]
+fn the_list_form_means_the_same_as_the_map_form() {
+    let list = schema(
+        "
+collections:
+  - name: users
+    fields:
+      - name: email
+        type: string
+        required: true
+        unique: true
+      - name: nick
+        type: string
+        required: false
+",
+    );
+    let map = schema(
+        "
+version: 1
+collections:
+  users:
+    fields:
+      email: {type: string, unique: true}
+      nick: {type: string, nullable: true}
+",
+    );
+    assert!(alyx_schema::plan(&list, &map).is_empty());
+    let users = list.collection("users").expect("declared");
+    assert_eq!(users.primary(), 0, "an id is put first");
+    assert_eq!(users.primary_field().name, "id");
+    assert_eq!(users.primary_field().kind, FieldType::Uuid);
+    assert!(!users.fields[1].nullable && users.fields[1].unique && users.fields[2].nullable);
+}
+
+const EVERYTHING: &str = r#"
+version: 3
+default_access: deny
+collections:
+  order:
+    description: What was bought
+    rules: {create: "true", read: true}
+    indexes:
+      - {name: by-group, fields: [group, size], unique: true, order: desc}
+      - {name: by-state, fields: state}
+    fields:
+      key: {type: int, primary: true, default: auto}
+      group: {type: string, unique: true}
+      size: {type: int, default: -5, validate: {min: -10, max: 1.5e3}}
+      ratio: {type: float, default: 1, nullable: true}
+      done: {type: bool, default: false}
+      state:
+        type: string
+        default: new
+        maxLength: 9
+        validate: {enum: [new, old], minLength: 2, maxLength: 5, pattern: "^[a-z]+$"}
+      mail: {type: string, validate: {format: email}, internal: true, description: Reply here}
+      at: {type: timestamp, default: 2026-01-31}
+      seen: {type: timestamp, on_update: now, nullable: true}
+      tags: {type: json, default: [a, {b: 1.50}, null, "2"]}
+      data: {type: blob, default: AQID}
+      ref: {type: uuid, default: 0190A6C4-7E1B-7C3A-9D52-6F0E8B1A2C3D}
+      parent: {type: int, nullable: true, references: order.key, on_delete: set_null}
+      line-no: {type: text, default: "auto"}
+"#;
+
+#[test]
+fn every_type_and_option_is_read() {
+    let schema = schema(EVERYTHING);
+    assert_eq!(schema.version, 3);
+    let order = schema.collection("order").expect("declared");
+    assert_eq!(
+        order.access,
+        Access {
+            create: true,
+            read: true,
+            update: false,
+            delete: false
+        }
+    );
+    assert_eq!(order.description.as_deref(), Some("What was bought"));
+    let field = |name: &str| order.field(name).expect(name).1;
+    let literal = |name: &str| match &field(name).default {
+        Some(DefaultValue::Literal(value)) => value.clone(),
+        other => panic!("{name}: {other:?}"),
+    };
+    assert_eq!(literal("size"), Value::Int(-5));
+    assert!(matches!(literal("ratio"), Value::Float(one) if one == 1.0));
+    assert_eq!(literal("done"), Value::Int(0));
+    assert_eq!(literal("state"), Value::from("new"));
+    assert_eq!(literal("at"), Value::from("2026-01-31T00:00:00.000Z"));
+    assert_eq!(literal("tags"), Value::from(r#"["a",{"b":1.5},null,"2"]"#));
+    assert_eq!(literal("data"), Value::Blob([1, 2, 3].as_slice().into()));
+    assert_eq!(
+        literal("ref"),
+        Value::from("0190a6c4-7e1b-7c3a-9d52-6f0e8b1a2c3d")
+    );
+    assert_eq!(literal("line-no"), Value::from("auto"));
+    let state = &field("state").validation;
+    assert_eq!(
+        (state.min_length, state.max_length),
+        (Some(2), Some(9)),
+        "a length beside `validate` wins"
+    );
+    assert_eq!(state.one_of, ["new", "old"]);
+    assert_eq!(field("mail").validation.format, Some(Format::Email));
+    assert!(field("seen").on_update_now && field("mail").internal && !field("at").on_update_now);
+    let parent = field("parent").references.as_ref().expect("a reference");
+    assert_eq!(
+        (parent.collection.as_str(), parent.field.as_str()),
+        ("order", "key")
+    );
+    assert_eq!(parent.on_delete, OnDelete::SetNull);
+    assert!(order.visible_field("mail").is_none() && order.field("mail").is_some());
+    assert_eq!(order.indexes[0].fields, [1, 2]);
+    assert_eq!(order.indexes[0].order, SortOrder::Desc);
+    assert_eq!(
+        (order.indexes[1].fields.as_slice(), order.indexes[1].unique),
+        ([5].as_slice(), false)
+    );
+}
+
+#[test]
+fn set_null_has_two_spellings() {
+    for spelling in ["set null", "set_null"] {
+        let schema = schema(&format!(
+            "collections: {{a: {{fields: {{x: {{type: int}}}}}}, b: {{fields: {{a: {{type: uuid, nullable: true, \
+             references: a.id, onDelete: {spelling}}}}}}}}}"
+        ));
+        let reference = schema.collections["b"].fields[1]
+            .references
+            .as_ref()
+            .expect("a reference");
+        assert_eq!(reference.on_delete, OnDelete::SetNull, "{spelling}");
+    }
+}
+
+#[test]
+fn anchors_and_merge_keys_share_options() {
+    let schema = schema(
+        "
+collections:
+  a:
+    fields: &stamps
+      made: &time {type: timestamp, default: now}
+      seen: {<<: *time, nullable: true}
+  b: {fields: *stamps}
+",
+    );
+    for name in ["a", "b"] {
+        let collection = schema.collection(name).expect(name);
+        let (_, seen) = collection.field("seen").expect("declared");
+        assert!(
+            seen.nullable && seen.default == Some(DefaultValue::Now) && seen.kind == FieldType::Timestamp
+        );
+    }
+}
+
+#[test]
+fn options_without_effect_are_warned_about() {
+    let parsed = parse(
+        "collections: {c: {fields: {k: {type: int, primary: true, index: true}, u: {type: int, unique: true, index: \
+         true}}}}",
+        "schema.yaml",
+    );
+    let warnings = parsed.expect("valid").warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("collections.c.fields.k") && warnings[1].contains("collections.c.fields.u"));
+}
