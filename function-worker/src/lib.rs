@@ -1,1 +1,29 @@
+//! Runs functions: pools of processes, one function version in each, many calls at the same time in one process.
+//!
+//! - `stem` starts processes without a function, ahead of need; `node` finds the runtime for them.
+//! - `instance` is a process with its function; `link`, `outbox` and `supervise` are its reader, writer and guard.
+//! - `pool` holds the processes, `schedule` decides which of them runs which call; `worker` is the seam and the
+//!   regular watch.
+//!
+//! **Invariants.** A process loads once and is never used for another function or version. A call ends exactly
+//! once, and whatever ends it gives its place back. The code of a function holds no credential: what it asks of
+//! `ctx.db` is answered with the authority of the call it asks in.
+//!
+//! Functions share the machine's user, files and network with the server; stronger walls are not this crate's.
 
+mod failure;
+mod frame;
+mod instance;
+mod link;
+mod logs;
+mod node;
+mod options;
+mod outbox;
+mod pool;
+mod schedule;
+mod stem;
+mod supervise;
+mod worker;
+
+pub use options::WorkerOptions;
+pub use worker::FunctionWorker;

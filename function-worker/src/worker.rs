@@ -1,0 +1,344 @@
+//! The worker: the seam's functions, the start of processes, the regular watch, and the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use alyx_core::Result;
+use alyx_service::function::{Completion, FunctionService, Invocation, PoolStats};
+use alyx_service::health::{HealthCheck, Report, Status};
+use alyx_service::state::{Function, Runtime};
+use alyx_service::tasks::{OnEnd, Tasks};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::failure::{self, StartError};
+use crate::instance::{self, Ended, Instance};
+use crate::node::NodeFinder;
+use crate::options::WorkerOptions;
+use crate::pool::Pool;
+use crate::schedule::{Admission, Counters, Shared};
+use crate::stem::{self, RUNTIME_MIB, Spawner, Stem};
+use crate::{link, supervise};
+
+/// Between two rounds of the watch.
+const ROUND: Duration = Duration::from_millis(100);
+/// Rounds between two looks at idle processes and missing stems.
+const SLOW: u32 = 10;
+
+/// Runs functions in child processes of this machine.
+#[derive(Debug)]
+pub struct FunctionWorker {
+    shared: Arc<Shared>,
+}
+
+impl FunctionWorker {
+    /// Starts the worker and its warm processes; returns at once. Where there is no usable Node the worker says so
+    /// in its health and in every call, and looks again later. Must be called inside a tokio runtime.
+    pub fn start(options: WorkerOptions, tasks: Tasks) -> Arc<Self> {
+        let spawner = Spawner::start();
+        if let Err(error) = &spawner {
+            tracing::error!(%error, "functions cannot be started");
+        }
+        let shared = Arc::new(Shared {
+            finder: NodeFinder::new(options.node.clone(), options.runtime_dir.clone()),
+            options,
+            tasks,
+            spawner: spawner.ok(),
+            pool: Mutex::new(Pool::default()),
+            counters: Counters::default(),
+            quiet: Notify::new(),
+        });
+        shared
+            .tasks
+            .spawn("function watch", OnEnd::StopAll, watch(Arc::clone(&shared)));
+        shared
+            .tasks
+            .spawn("function state", OnEnd::Ignore, follow(Arc::clone(&shared)));
+        Arc::new(Self { shared })
+    }
+
+    /// Refuses new calls, lets those that run or wait finish for at most `within`, then ends all processes.
+    /// `true` where every call could finish.
+    pub async fn drain(&self, within: Duration) -> bool {
+        let finished = async {
+            loop {
+                let quiet = self.shared.quiet.notified();
+                tokio::pin!(quiet);
+                quiet.as_mut().enable();
+                {
+                    let mut pool = self.shared.pool.lock();
+                    pool.stopping = true;
+                    if pool.is_quiet() {
+                        return;
+                    }
+                }
+                quiet.await;
+            }
+        };
+        let finished = tokio::time::timeout(within, finished).await.is_ok();
+        let mut pool = self.shared.pool.lock();
+        pool.stems.clear();
+        for instance in pool.instances() {
+            instance.kill("the server is stopping");
+        }
+        finished
+    }
+}
+
+/// Tells the process when whoever waits for a call has gone.
+struct Waiting<'a> {
+    instance: &'a Instance,
+    stream: u64,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.instance.abandon(self.stream);
+        }
+    }
+}
+
+#[async_trait]
+impl FunctionService for FunctionWorker {
+    async fn invoke(&self, invocation: Invocation) -> Result<Completion> {
+        let arrived = Instant::now();
+        let name = &invocation.function;
+        let counters = &self.shared.counters;
+        let (function, slot, begun) = match self.shared.admit(name, arrived, invocation.deadline)? {
+            Admission::Now(function, slot) => (function, slot, arrived),
+            Admission::Later(function, place) => (function, place.wait().await?, Instant::now()),
+        };
+        counters.invocations.fetch_add(1, Ordering::Relaxed);
+        let deadline = begun
+            .checked_add(function.timeout)
+            .map_or(invocation.deadline, |at| at.min(invocation.deadline));
+        let instance = slot.instance();
+        let (stream, ended) = instance.begin(&invocation, slot, deadline);
+        let mut waiting = Waiting {
+            instance: &instance,
+            stream,
+            over: false,
+        };
+        let ended = tokio::time::timeout_at(deadline.into(), ended).await;
+        waiting.over = true;
+        match ended {
+            Ok(Ok(Ended::Done { outcome, logs })) => Ok(Completion {
+                outcome,
+                logs,
+                duration: arrived.elapsed(),
+            }),
+            Ok(Ok(Ended::Crashed { reason })) => Err(failure::crashed(name, &reason)),
+            Ok(Err(_)) => Err(failure::crashed(name, "its process has ended")),
+            Err(_) => {
+                counters.timeouts.fetch_add(1, Ordering::Relaxed);
+                instance.cancel(stream);
+                Err(failure::timed_out(name, deadline - begun))
+            }
+        }
+    }
+
+    fn stats(&self) -> BTreeMap<String, PoolStats> {
+        let stats = self.shared.pool.lock().stats(&self.shared.counters);
+        BTreeMap::from([(Runtime::Node.name().to_owned(), stats)])
+    }
+}
+
+#[async_trait]
+impl HealthCheck for FunctionWorker {
+    fn name(&self) -> &'static str {
+        "functions"
+    }
+
+    async fn check(&self) -> Report {
+        const LONGEST: Duration = Duration::from_millis(1500);
+        match tokio::time::timeout(LONGEST, self.shared.finder.find()).await {
+            Ok(Ok(_)) => Report::HEALTHY,
+            Ok(Err(words)) => Report::new(Status::Degraded, &*words),
+            Err(_) => Report::new(Status::Degraded, "still looking for Node.js"),
+        }
+    }
+}
+
+impl Shared {
+    /// Starts a process for `function`; the pool is told of the result.
+    pub(crate) async fn start_instance(self: Arc<Self>, function: Arc<Function>) {
+        let result = self.make_instance(Arc::clone(&function)).await;
+        if let Err(error) = &result {
+            tracing::warn!(function = function.name, %error, "a function cannot run");
+        }
+        self.started(&function, result);
+        self.add_stem();
+    }
+
+    async fn make_instance(self: &Arc<Self>, function: Arc<Function>) -> Result<Arc<Instance>, StartError> {
+        let stem = match self.take_stem(function.memory_mib) {
+            Some(stem) => stem,
+            None => self.make_stem(function.memory_mib).await?,
+        };
+        let id = self.counters.instances.fetch_add(1, Ordering::Relaxed);
+        let (max_output, within) = (self.options.max_output, self.options.load_timeout);
+        let (instance, stem) = instance::load(stem, function, id, max_output, within).await?;
+        self.counters.started.fetch_add(1, Ordering::Relaxed);
+        let Stem {
+            child,
+            stdout,
+            stderr,
+            socket,
+            received,
+            ..
+        } = stem;
+        let (reading, writing) = socket.into_split();
+        let reader = link::read(Arc::clone(self), Arc::clone(&instance), reading, received);
+        let watcher = supervise::supervise(Arc::clone(self), Arc::clone(&instance), child, stdout, stderr);
+        let writer = Arc::clone(&instance);
+        self.tasks.spawn_detached(reader);
+        self.tasks.spawn_detached(watcher);
+        self.tasks.spawn_detached(async move {
+            tokio::select! {
+                // The reader and the supervisor see the end too, and know more of it.
+                _ = writer.outbox.write_to(writing) => {}
+                () = writer.killed.cancelled() => {}
+            }
+        });
+        Ok(instance)
+    }
+
+    fn take_stem(&self, memory_mib: u64) -> Option<Stem> {
+        if memory_mib != self.options.memory_mib {
+            return None;
+        }
+        let mut pool = self.pool.lock();
+        while let Some(mut stem) = pool.stems.pop() {
+            if matches!(stem.child.try_wait(), Ok(None)) {
+                return Some(stem);
+            }
+        }
+        None
+    }
+
+    async fn make_stem(&self, memory_mib: u64) -> Result<Stem, StartError> {
+        let node = self.finder.find().await.map_err(StartError::Runtime)?;
+        let spawner = self
+            .spawner
+            .as_ref()
+            .ok_or_else(|| StartError::process("there is no thread for it"))?;
+        stem::start(spawner, &node, memory_mib, self.options.load_timeout).await
+    }
+
+    /// Starts stems until there are enough.
+    fn add_stem(self: &Arc<Self>) {
+        if !self.wants_stem() {
+            return;
+        }
+        let shared = Arc::clone(self);
+        self.tasks.spawn_detached(async move {
+            let made = shared.make_stem(shared.options.memory_mib).await;
+            let enough = {
+                let mut pool = shared.pool.lock();
+                pool.stems_starting -= 1;
+                match made {
+                    Ok(stem) if !pool.stopping => {
+                        pool.stems.push(stem);
+                        false
+                    }
+                    Ok(_) => true,
+                    Err(error) => {
+                        tracing::debug!(%error, "no warm process");
+                        true
+                    }
+                }
+            };
+            if !enough {
+                shared.add_stem();
+            }
+        });
+    }
+}
+
+/// Keeps an eye on everything that runs.
+async fn watch(shared: Arc<Shared>) {
+    let stopping = shared.tasks.cancelled();
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut round = 0_u32;
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => {
+                shared.pool.lock().stems.clear();
+                return;
+            }
+            _ = rounds.tick() => {}
+        }
+        let now = Instant::now();
+        let instances = shared.pool.lock().instances();
+        for instance in instances {
+            if instance.in_flight.load(Ordering::Relaxed) > 0 {
+                end_overdue(&shared, &instance, now);
+                check_memory(&instance);
+                instance.check_liveness();
+            }
+        }
+        if round.is_multiple_of(SLOW) {
+            shared.sweep(now);
+            shared.add_stem();
+        }
+        round = round.wrapping_add(1);
+    }
+}
+
+/// Calls that did not stop when told to. Where the event loop still turns only they are given up, and the process
+/// with them once the others have finished; where it does not, the process is killed.
+fn end_overdue(shared: &Arc<Shared>, instance: &Arc<Instance>, now: Instant) {
+    let overdue = instance.overdue_calls(now);
+    if overdue.is_empty() {
+        return;
+    }
+    if instance.is_blocked() {
+        instance.kill("a call in it ran past its deadline and could not be stopped");
+    } else if instance.is_answering() {
+        shared.retire(instance);
+        for stream in overdue {
+            instance.give_up(stream);
+        }
+    }
+}
+
+fn check_memory(instance: &Instance) {
+    let most = (instance.function.memory_mib + RUNTIME_MIB) << 10;
+    let path = format!("/proc/{}/status", instance.pid.as_raw_nonzero());
+    let Ok(status) = std::fs::read_to_string(path) else {
+        return;
+    };
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.trim().strip_suffix("kB"))
+        .and_then(|kib| kib.trim().parse::<u64>().ok());
+    if resident.is_some_and(|kib| kib > most) {
+        instance.kill(&supervise::out_of_memory(instance.function.memory_mib));
+    }
+}
+
+/// Moves on with the desired state.
+async fn follow(shared: Arc<Shared>) {
+    let stopping = shared.tasks.cancelled();
+    let mut state = shared.options.state.clone();
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            changed = state.changed() => {
+                if changed.is_err() {
+                    // The control plane is gone; the last state stays in force.
+                    return;
+                }
+            }
+        }
+        state.borrow_and_update();
+        shared.follow_state();
+    }
+}
