@@ -25,9 +25,10 @@ pub enum Filter {
     In { field: usize, values: Vec<Value> },
     /// SQL `LIKE`: `%` any run, `_` one character, ASCII letters match in either case, no escape character.
     Like { field: usize, pattern: Arc<str> },
-    /// On json: an array with that element, an object with that key, or a string with that part. On text
-    /// types: the text has that part (case-sensitive).
-    Contains { field: usize, needle: Value },
+    /// The text has that part (case-sensitive). Text types only.
+    Contains { field: usize, needle: Arc<str> },
+    /// A json array with that element, a json object with that key, or a json string with that part.
+    JsonContains { field: usize, needle: JsonNeedle },
     /// `field IS NULL`.
     IsNull { field: usize },
 }
@@ -36,10 +37,24 @@ impl Filter {
     /// The filter that every row passes.
     pub const TRUE: Self = Self::And(Vec::new());
 
+    /// The filter that no row passes.
+    pub const FALSE: Self = Self::Or(Vec::new());
+
     /// Whether every row passes.
     pub fn is_true(&self) -> bool {
         matches!(self, Self::And(parts) if parts.is_empty())
     }
+}
+
+/// What [`Filter::JsonContains`] looks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JsonNeedle {
+    /// A string: an array's element, an object's key, or a part of a string.
+    Text(Arc<str>),
+    /// A number in its shortest JSON spelling: an array's element.
+    Number(Arc<str>),
+    /// An array's element.
+    Bool(bool),
 }
 
 /// Comparison operators.

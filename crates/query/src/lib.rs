@@ -1,7 +1,28 @@
 //! Queries over one collection: one filter tree that runs as SQL and in memory with the same result.
 //!
 //! Pure: no I/O, no runtime, no HTTP, no SQL driver.
+//!
+//! **Invariant:** on rows as the database stores them, [`Filter::matches`] is true exactly where the `WHERE` of
+//! [`Query::select`] is true, and [`Query::compare`] is the order of its `ORDER BY`. A property test holds both
+//! against a real database.
+
+#![allow(
+    clippy::result_large_err,
+    reason = "errors are rare and made once per request; `alyx_core::Error` is what crosses the seams"
+)]
 
 mod ast;
+mod canonical;
+mod eval;
+mod json_contains;
+mod like;
+mod normalize;
+mod order;
+mod parse;
+mod sql;
+mod statements;
 
-pub use ast::{CompareOp, Filter, Query, SortKey};
+pub use ast::{CompareOp, Filter, JsonNeedle, Query, SortKey};
+pub use canonical::equality_keys;
+pub use parse::{ListParams, parse_filter_json, parse_query_json};
+pub use statements::{delete, get, insert, insert_returns, update};

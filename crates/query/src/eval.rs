@@ -1,0 +1,116 @@
+//! Filters in memory, with the three-valued logic of SQL (<https://www.sqlite.org/lang_expr.html>).
+
+use std::cmp::Ordering;
+
+use alyx_core::Value;
+use memchr::memmem;
+
+use crate::ast::{CompareOp, Filter};
+use crate::json_contains::json_contains;
+use crate::like::like;
+
+impl Filter {
+    /// Whether the row passes. Unknown does not pass.
+    pub fn matches(&self, row: &[Value]) -> bool {
+        self.eval(row) == Some(true)
+    }
+
+    /// True, false, or unknown (`None`). `row` has one value per field of the collection, in order of declaration;
+    /// a value that is not there counts as null.
+    pub fn eval(&self, row: &[Value]) -> Option<bool> {
+        match self {
+            Self::And(parts) => fold(parts, row, false),
+            Self::Or(parts) => fold(parts, row, true),
+            Self::Not(inner) => inner.eval(row).map(|truth| !truth),
+            Self::Compare { field, op, value } => {
+                known(row, *field).map(|found| op.holds(found.sql_cmp(value)))
+            }
+            // SQL's `x IN ()` is false even where x is null.
+            Self::In { values, .. } if values.is_empty() => Some(false),
+            Self::In { field, values } => {
+                known(row, *field).map(|found| values.binary_search_by(|value| value.sql_cmp(found)).is_ok())
+            }
+            Self::Like { field, pattern } => known(row, *field)
+                .map(|found| bytes(found).is_some_and(|text| like(pattern.as_bytes(), text))),
+            Self::Contains { field, needle } => known(row, *field).map(|found| {
+                bytes(found).is_some_and(|text| memmem::find(text, needle.as_bytes()).is_some())
+            }),
+            Self::JsonContains { field, needle } => known(row, *field)
+                .map(|found| found.as_text().is_some_and(|text| json_contains(text, needle))),
+            Self::IsNull { field } => Some(known(row, *field).is_none()),
+        }
+    }
+}
+
+impl CompareOp {
+    /// Whether the operator holds where the left side stands so to the right one.
+    fn holds(self, order: Ordering) -> bool {
+        match self {
+            Self::Eq => order.is_eq(),
+            Self::Ne => order.is_ne(),
+            Self::Gt => order.is_gt(),
+            Self::Gte => order.is_ge(),
+            Self::Lt => order.is_lt(),
+            Self::Lte => order.is_le(),
+        }
+    }
+}
+
+/// `AND` (`decisive` false) and `OR` (true): one decisive part decides, else one unknown makes all unknown.
+fn fold(parts: &[Filter], row: &[Value], decisive: bool) -> Option<bool> {
+    let mut result = Some(!decisive);
+    for part in parts {
+        match part.eval(row) {
+            Some(truth) if truth == decisive => return Some(decisive),
+            Some(_) => {}
+            None => result = None,
+        }
+    }
+    result
+}
+
+fn known(row: &[Value], field: usize) -> Option<&Value> {
+    row.get(field).filter(|value| !value.is_null())
+}
+
+/// What the text operators see. Their columns have text affinity, so a number is never stored there; raw SQL can
+/// store a blob, which SQLite then reads as text.
+fn bytes(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::Text(text) => Some(text.as_bytes()),
+        Value::Blob(bytes) => Some(bytes),
+        Value::Null | Value::Int(_) | Value::Float(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_follows_sql() {
+        let null = || Filter::Compare {
+            field: 0,
+            op: CompareOp::Eq,
+            value: Value::Int(1),
+        };
+        let check = |filter: Filter, expected: Option<bool>| {
+            assert_eq!(filter.eval(&[Value::Null]), expected, "{filter:?}");
+        };
+        check(null(), None);
+        check(Filter::Not(Box::new(null())), None);
+        check(Filter::And(vec![null(), Filter::TRUE]), None);
+        check(Filter::And(vec![null(), Filter::FALSE]), Some(false));
+        check(Filter::Or(vec![null(), Filter::FALSE]), None);
+        check(Filter::Or(vec![null(), Filter::TRUE]), Some(true));
+        check(Filter::IsNull { field: 0 }, Some(true));
+        check(Filter::IsNull { field: 7 }, Some(true));
+        check(
+            Filter::In {
+                field: 0,
+                values: Vec::new(),
+            },
+            Some(false),
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! SQL for single documents: what a create, get, update or delete runs.
+
+use alyx_core::{Row, Statement, Value};
+use alyx_schema::{Collection, DefaultValue, FieldType};
+
+use crate::sql::Writer;
+
+/// Whether [`insert`] returns the stored row: only where the database makes the primary key.
+pub fn insert_returns(collection: &Collection) -> bool {
+    let primary = collection.primary_field();
+    primary.kind == FieldType::Int && primary.default == Some(DefaultValue::Auto)
+}
+
+/// Inserts a row, one value per field in order of declaration. Where [`insert_returns`], a null primary key is left
+/// to the database, and the statement returns the whole stored row.
+pub fn insert(collection: &Collection, row: Row) -> Statement {
+    let numbered = insert_returns(collection);
+    let primary = collection.primary();
+    let mut sql = Writer::new(collection);
+    sql.push("INSERT INTO ");
+    sql.table();
+    sql.push(" (");
+    let left_out = numbered && row.get(primary).is_none_or(Value::is_null);
+    let mut first = true;
+    let mut given = Vec::with_capacity(row.len());
+    for (position, (field, value)) in collection.fields.iter().zip(row).enumerate() {
+        if left_out && position == primary {
+            continue;
+        }
+        if !first {
+            sql.push(",");
+        }
+        first = false;
+        sql.name(&field.name);
+        given.push(value);
+    }
+    if given.is_empty() {
+        // A collection of nothing but its numbered key.
+        sql = Writer::new(collection);
+        sql.push("INSERT INTO ");
+        sql.table();
+        sql.push(" DEFAULT VALUES");
+    } else {
+        sql.push(") VALUES (");
+        for (i, value) in given.into_iter().enumerate() {
+            if i > 0 {
+                sql.push(",");
+            }
+            sql.param(value);
+        }
+        sql.push(")");
+    }
+    if numbered {
+        sql.returning();
+    }
+    sql.finish()
+}
+
+/// Sets the given fields of the document with that key. Returns the whole stored row, or none where there is no such
+/// document. Without changes nothing is written: the statement is then [`get`].
+pub fn update(collection: &Collection, key: Value, changes: Vec<(usize, Value)>) -> Statement {
+    if changes.is_empty() {
+        return get(collection, key);
+    }
+    let mut sql = Writer::new(collection);
+    sql.push("UPDATE ");
+    sql.table();
+    sql.push(" AS t SET ");
+    for (i, (position, value)) in changes.into_iter().enumerate() {
+        if i > 0 {
+            sql.push(",");
+        }
+        sql.name(&collection.fields[position].name);
+        sql.push(" = ");
+        sql.param(value);
+    }
+    by_key(&mut sql, collection, key);
+    sql.returning();
+    sql.finish()
+}
+
+/// Deletes the document with that key; affects no row where there is none.
+pub fn delete(collection: &Collection, key: Value) -> Statement {
+    let mut sql = Writer::new(collection);
+    sql.push("DELETE FROM ");
+    sql.table();
+    sql.push(" AS t");
+    by_key(&mut sql, collection, key);
+    sql.finish()
+}
+
+/// The whole row of the document with that key.
+pub fn get(collection: &Collection, key: Value) -> Statement {
+    let mut sql = Writer::new(collection);
+    sql.push("SELECT ");
+    sql.columns(|_| true);
+    sql.push(" FROM ");
+    sql.table();
+    sql.push(" AS t");
+    by_key(&mut sql, collection, key);
+    sql.finish()
+}
+
+fn by_key(sql: &mut Writer<'_>, collection: &Collection, key: Value) {
+    sql.push(" WHERE ");
+    sql.column(collection.primary());
+    sql.push(" = ");
+    sql.param(key);
+}
