@@ -1,0 +1,289 @@
+//! The life of a group: opened, joined, started afresh, failed, closed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alyx_core::{Error, ErrorKind, Result, Seq};
+use alyx_query::Query;
+use alyx_service::realtime::GroupId;
+
+use super::Engine;
+use super::reads::{Reading, Wanted, retry_delay};
+use crate::group::{Answer, Group, Member, Opening, Phase};
+use crate::link::LinkId;
+use crate::rebind::{rebind, same_rows};
+use crate::record::QueryShape;
+use crate::router::{GroupIndex, Route};
+use crate::window::{Snapshot, Window};
+
+/// Reads for one group that may fail in a row before it is given up.
+const MAX_FAILURES: u32 = 5;
+
+impl Engine {
+    /// A link asks for a group.
+    pub(super) fn open(&mut self, link: LinkId, id: GroupId, query: Arc<Query>) {
+        if self.state.has_changed().unwrap_or(false) {
+            self.follow_schema();
+        }
+        if let Some(index) = self.links.leave(link, id) {
+            self.forget_member(index, link, id);
+        }
+        let opened = self.checked(query).and_then(|query| self.group_for(query));
+        match opened {
+            Ok(index) => {
+                if self.links.join(link, id, index) {
+                    self.add_member(index, Member { link, id });
+                } else {
+                    self.close_if_unused(index);
+                }
+            }
+            Err(error) => self.links.fail(link, id, Arc::new(error)),
+        }
+    }
+
+    /// The query over the collection as it is now.
+    fn checked(&self, query: Arc<Query>) -> Result<Arc<Query>> {
+        if self.links.members() >= self.limits.max_subscriptions {
+            return Err(Error::new(
+                ErrorKind::TooManyRequests,
+                "TOO_MANY_LIVE_QUERIES",
+                "the server follows as many live queries as it can; try again later",
+            )
+            .with_retry_after(Duration::from_secs(5)));
+        }
+        let most = self.limits.max_window_rows;
+        if query.offset.saturating_add(u64::from(query.limit)) > most {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "WINDOW_TOO_LARGE",
+                format!("a live query reaches at most {most} rows deep: offset and limit together are more"),
+            ));
+        }
+        self.bound(&query)
+    }
+
+    fn bound(&self, query: &Arc<Query>) -> Result<Arc<Query>> {
+        let name = &query.collection.name;
+        match self.schema.collection(name) {
+            Some(collection) if same_rows(collection, &query.collection) => Ok(query.clone()),
+            Some(collection) => rebind(query, collection).map(Arc::new),
+            None => Err(Error::new(
+                ErrorKind::NotFound,
+                "COLLECTION_NOT_FOUND",
+                format!("there is no collection `{name}` any more"),
+            )),
+        }
+    }
+
+    /// The group of that query, a new one where there is none.
+    fn group_for(&mut self, query: Arc<Query>) -> Result<GroupIndex> {
+        let key = query.canonical();
+        if let Some(&index) = self.by_key.get(&key) {
+            return Ok(index);
+        }
+        let route = Route::of(&query);
+        if route.is_residual() {
+            tracing::debug!(
+                collection = query.collection.name,
+                "a live query looks at every change of its collection"
+            );
+        }
+        let group = Group {
+            key: key.clone(),
+            query: query.clone(),
+            route: route.clone(),
+            members: Vec::new(),
+            phase: Phase::Opening(Opening::new(self.tail.applied())),
+            ticket: 0,
+            failures: 0,
+            looked_at: Seq(0),
+            dirty: false,
+        };
+        let index = self
+            .groups
+            .insert(group)
+            .ok_or_else(|| Error::internal("the table of groups is full"))?;
+        self.router.add(&query.collection.name, &route, index);
+        self.by_key.insert(key, index);
+        self.reopen(index, Duration::ZERO);
+        Ok(index)
+    }
+
+    fn add_member(&mut self, index: GroupIndex, member: Member) {
+        let Some(group) = self.groups.get_mut(index) else {
+            return;
+        };
+        group.members.push(member);
+        if let Some(event) = group.opened(member.id) {
+            self.links.send(member.link, event);
+        }
+    }
+
+    /// The link no longer follows the group.
+    pub(super) fn forget_member(&mut self, index: GroupIndex, link: LinkId, id: GroupId) {
+        if let Some(group) = self.groups.get_mut(index) {
+            group.members.retain(|member| *member != Member { link, id });
+        }
+        self.close_if_unused(index);
+    }
+
+    fn close_if_unused(&mut self, index: GroupIndex) {
+        if self
+            .groups
+            .get(index)
+            .is_some_and(|group| group.members.is_empty())
+        {
+            self.remove(index);
+        }
+    }
+
+    fn remove(&mut self, index: GroupIndex) -> Option<Group> {
+        let group = self.groups.remove(index)?;
+        self.router
+            .remove(&group.query.collection.name, &group.route, index);
+        if self.by_key.get(&group.key) == Some(&index) {
+            self.by_key.remove(&group.key);
+        }
+        Some(group)
+    }
+
+    /// Reads the group's snapshot, from scratch; its members get `Opened` when it is there.
+    fn reopen(&mut self, index: GroupIndex, delay: Duration) {
+        let Some(group) = self.groups.get_mut(index) else {
+            return;
+        };
+        self.last_ticket += 1;
+        group.ticket = self.last_ticket;
+        group.looked_at = Seq(0);
+        group.phase = Phase::Opening(Opening::new(self.tail.applied()));
+        self.wanted.push_back(Wanted {
+            group: index,
+            ticket: group.ticket,
+            delay,
+            reading: Reading::Snapshot,
+        });
+    }
+
+    /// Starts every group of the collection afresh.
+    pub(super) fn reopen_collection(&mut self, name: &str) {
+        for index in self.groups.indexes() {
+            let of_it = |group: &Group| group.query.collection.name == name;
+            if self.groups.get(index).is_some_and(of_it) {
+                self.reopen(index, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Starts every group afresh, from the present place in the log.
+    pub(super) fn start_afresh(&mut self) {
+        self.gated.clear();
+        for index in self.groups.indexes() {
+            self.reopen(index, Duration::ZERO);
+        }
+    }
+
+    /// A read for the group has ended.
+    pub(super) fn answered(&mut self, index: GroupIndex, ticket: u64, answer: Result<Answer>) {
+        self.reads_under_way = self.reads_under_way.saturating_sub(1);
+        let Some(group) = self.groups.get_mut(index).filter(|group| group.ticket == ticket) else {
+            return;
+        };
+        match (answer, &mut group.phase) {
+            (Ok(answer), Phase::Live(window)) => {
+                self.refills += 1;
+                group.failures = 0;
+                window.refilled(answer.at, answer.rows);
+                let gate = window.gate();
+                self.gated.entry(gate).or_default().push(index);
+            }
+            (Ok(answer), Phase::Opening(opening)) if opening.can_use(answer.at) => {
+                self.snapshots += 1;
+                group.failures = 0;
+                let snapshot = Snapshot {
+                    at: answer.at,
+                    rows: answer.rows,
+                    total: answer.total,
+                };
+                let shape = QueryShape::new(group.query.clone());
+                let window = Window::open(shape, Group::extent(&group.query), snapshot, opening.heard());
+                group.phase = Phase::Live(Box::new(window));
+                for member in &group.members {
+                    if let Some(event) = group.opened(member.id) {
+                        self.links.send(member.link, event);
+                    }
+                }
+            }
+            (Ok(_), Phase::Opening(_)) => {
+                self.read_failed(
+                    index,
+                    Error::internal("the snapshot does not join up with the change log"),
+                );
+            }
+            (Err(error), _) => self.read_failed(index, error),
+        }
+        self.mark_dirty(index);
+    }
+
+    /// Tries again a little later, or gives the group up.
+    fn read_failed(&mut self, index: GroupIndex, error: Error) {
+        let Some(group) = self.groups.get_mut(index) else {
+            return;
+        };
+        group.failures += 1;
+        let failures = group.failures;
+        tracing::warn!(collection = group.query.collection.name, failures, %error, cause = ?std::error::Error::source(&error),
+            "the rows of a live query cannot be read");
+        let hopeless = error.kind() == ErrorKind::InvalidInput;
+        if hopeless || failures >= MAX_FAILURES {
+            self.fail(index, error);
+        } else {
+            self.reopen(index, retry_delay(failures));
+        }
+    }
+
+    /// Ends a group and tells its members why.
+    fn fail(&mut self, index: GroupIndex, error: Error) {
+        let Some(group) = self.remove(index) else {
+            return;
+        };
+        let error = Arc::new(error);
+        for member in group.members {
+            self.links.fail(member.link, member.id, error.clone());
+        }
+    }
+
+    /// Takes up the schema that is served now. Groups of collections whose rows look different start afresh, or
+    /// fail where their query no longer fits.
+    pub(super) fn follow_schema(&mut self) {
+        self.schema = self.state.borrow_and_update().schema.clone();
+        for index in self.groups.indexes() {
+            let Some(group) = self.groups.get(index) else {
+                continue;
+            };
+            let old = group.query.clone();
+            match self.bound(&old) {
+                Ok(query) if Arc::ptr_eq(&query, &old) => {}
+                Ok(query) => self.rebound(index, query),
+                Err(error) => self.fail(index, error),
+            }
+        }
+    }
+
+    /// Gives the group its query over the new revision of the collection.
+    fn rebound(&mut self, index: GroupIndex, query: Arc<Query>) {
+        let Some(group) = self.groups.get_mut(index) else {
+            return;
+        };
+        let name = &query.collection.name;
+        self.router.remove(name, &group.route, index);
+        if self.by_key.get(&group.key) == Some(&index) {
+            self.by_key.remove(&group.key);
+        }
+        group.route = Route::of(&query);
+        group.key = query.canonical();
+        group.query = query.clone();
+        self.router.add(name, &group.route, index);
+        self.by_key.entry(group.key.clone()).or_insert(index);
+        self.reopen(index, Duration::ZERO);
+    }
+}

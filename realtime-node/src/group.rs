@@ -1,0 +1,178 @@
+//! A live query with everybody who follows it.
+
+use std::sync::Arc;
+
+use alyx_core::Seq;
+use alyx_query::Query;
+use alyx_service::realtime::{Document, GroupEvent, GroupId, WindowChange};
+
+use crate::link::LinkId;
+use crate::record::{QueryShape, Record};
+use crate::router::{GroupIndex, Route};
+use crate::window::{Change, Extent, MAX_PENDING, Transition, Window};
+
+/// One group: a query, its window, and its members on the links.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// The query in canonical form; equal queries share a group.
+    pub(crate) key: Vec<u8>,
+    pub(crate) query: Arc<Query>,
+    pub(crate) route: Route,
+    pub(crate) members: Vec<Member>,
+    pub(crate) phase: Phase,
+    /// The read whose answer counts.
+    pub(crate) ticket: u64,
+    /// Reads that failed in a row.
+    pub(crate) failures: u32,
+    /// The change looked at last: the router may find a group twice.
+    pub(crate) looked_at: Seq,
+    /// Whether it waits to be flushed.
+    pub(crate) dirty: bool,
+}
+
+/// One gateway's interest in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) link: LinkId,
+    pub(crate) id: GroupId,
+}
+
+/// How far a group is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Its snapshot is being read.
+    Opening(Opening),
+    /// Its window follows the log.
+    Live(Box<Window<QueryShape>>),
+}
+
+/// What a group hears while its snapshot is read.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// The snapshot must not be older than this.
+    asked_at: Seq,
+    heard: Vec<Change<Record>>,
+    overflowed: bool,
+}
+
+/// The answer to a group's read.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Position of the read.
+    pub(crate) at: Seq,
+    pub(crate) rows: Vec<Arc<Record>>,
+    /// All rows that match; only where it was asked for.
+    pub(crate) total: u64,
+}
+
+impl Opening {
+    pub(crate) fn new(asked_at: Seq) -> Self {
+        Self {
+            asked_at,
+            heard: Vec::new(),
+            overflowed: false,
+        }
+    }
+
+    pub(crate) fn hear(&mut self, change: &Change<Record>) {
+        if self.heard.len() < MAX_PENDING {
+            self.heard.push(change.clone());
+        } else {
+            self.overflowed = true;
+        }
+    }
+
+    /// Whether a snapshot at that position and the changes heard make a window.
+    pub(crate) fn can_use(&self, at: Seq) -> bool {
+        at >= self.asked_at && !self.overflowed
+    }
+
+    pub(crate) fn heard(&self) -> &[Change<Record>] {
+        &self.heard
+    }
+}
+
+impl Group {
+    /// The extent of a query's window.
+    pub(crate) fn extent(query: &Query) -> Extent {
+        let size = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX / 4);
+        Extent::new(size(query.offset), size(u64::from(query.limit)))
+    }
+
+    /// The window as it was told last, for a member; `None` while it opens.
+    pub(crate) fn opened(&self, id: GroupId) -> Option<GroupEvent> {
+        let Phase::Live(window) = &self.phase else {
+            return None;
+        };
+        let (rows, total, at) = window.emitted();
+        let docs = rows.iter().map(|row| window.shape().document(row)).collect();
+        Some(GroupEvent::Opened {
+            group: id,
+            at,
+            docs,
+            total,
+        })
+    }
+}
+
+/// A transition as gateways get it; all members share it.
+pub(crate) fn window_change(shape: &QueryShape, step: Transition<QueryShape>) -> Arc<WindowChange> {
+    let documents = |rows: Vec<(usize, Arc<Record>)>| -> Vec<(usize, Document)> {
+        rows.iter()
+            .map(|(place, row)| (*place, shape.document(row)))
+            .collect()
+    };
+    Arc::new(WindowChange {
+        inserts: documents(step.inserts),
+        updates: documents(step.updates),
+        deletes: step.deletes.into_iter().map(|id| id.0).collect(),
+        total: step.total,
+    })
+}
+
+/// All groups, by place.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    places: Vec<Option<Group>>,
+    free: Vec<GroupIndex>,
+}
+
+impl Groups {
+    pub(crate) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    pub(crate) fn get(&self, index: GroupIndex) -> Option<&Group> {
+        self.places.get(index as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, index: GroupIndex) -> Option<&mut Group> {
+        self.places.get_mut(index as usize)?.as_mut()
+    }
+
+    /// Adds a group; `None` where there are four thousand million already.
+    pub(crate) fn insert(&mut self, group: Group) -> Option<GroupIndex> {
+        if let Some(index) = self.free.pop() {
+            self.places[index as usize] = Some(group);
+            return Some(index);
+        }
+        let index = GroupIndex::try_from(self.places.len()).ok()?;
+        self.places.push(Some(group));
+        Some(index)
+    }
+
+    pub(crate) fn remove(&mut self, index: GroupIndex) -> Option<Group> {
+        let group = self.places.get_mut(index as usize)?.take()?;
+        self.free.push(index);
+        Some(group)
+    }
+
+    /// Every place that is taken.
+    pub(crate) fn indexes(&self) -> Vec<GroupIndex> {
+        let places = (0..).zip(&self.places);
+        places
+            .filter(|(_, place)| place.is_some())
+            .map(|(index, _)| index)
+            .collect()
+    }
+}
