@@ -68,3 +68,73 @@ impl ServeArgs {
         overrides
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+
+    use clap::{Command, CommandFactory};
+
+    use super::Cli;
+
+    /// The reference as Markdown: every command with every flag.
+    fn reference() -> String {
+        let mut page = String::from(
+            "# Command line\n\nSettings have three sources: `alyx.yaml`, `ALYX_…` variables, and these flags, which win. \
+             Exit codes: 0 after an ordinary stop, 64 for an unusable configuration or schema (all problems are printed, no \
+             port was bound), 1 for any other failure, 130 when a second signal cut the stop short.\n",
+        );
+        for command in Cli::command().get_subcommands() {
+            describe(command, &mut page);
+        }
+        page
+    }
+
+    fn describe(command: &Command, page: &mut String) {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let _ = write!(
+            page,
+            "\n## alyx {}\n\n{about}.\n\n| Flag | Meaning |\n|---|---|\n",
+            command.get_name()
+        );
+        for argument in command.get_arguments() {
+            let Some(long) = argument.get_long() else { continue };
+            let short = argument
+                .get_short()
+                .map(|short| format!("`-{short}`, "))
+                .unwrap_or_default();
+            let value = argument
+                .get_value_names()
+                .filter(|_| argument.get_action().takes_values())
+                .map(|names| format!(" <{}>", names.join(" ")))
+                .unwrap_or_default();
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(page, "| {short}`--{long}{value}` | {help} |");
+        }
+    }
+
+    #[test]
+    fn the_reference_page_says_what_the_code_does() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a switch of this test, not a setting of the product"
+        )]
+        let update = std::env::var("ALYX_UPDATE_DOCS").is_ok();
+        if update {
+            std::fs::write(&path, reference()).expect("the page can be written");
+        }
+        let page = std::fs::read_to_string(&path).expect("docs/cli.md is there");
+        assert_eq!(
+            page,
+            reference(),
+            "run with ALYX_UPDATE_DOCS=1 to write docs/cli.md anew"
+        );
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

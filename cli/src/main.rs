@@ -2,7 +2,6 @@
 
 mod args;
 mod banner;
-mod checks;
 mod failure;
 mod process;
 mod roles;
@@ -13,6 +12,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Cli, Command};
+
+/// Rows are made on reader threads and freed on others, which costs the system's allocator a lock each.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

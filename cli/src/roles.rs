@@ -18,8 +18,6 @@ use alyx_service::state::{ControlPlane as _, StateWatch};
 use alyx_service::tasks::Tasks;
 use alyx_store::{EmbeddedOptions, Store};
 
-use crate::checks::Database;
-
 /// Everything that runs.
 pub(crate) struct Roles {
     pub(crate) gateway: Gateway,
@@ -49,7 +47,7 @@ impl Roles {
         };
         let control = ControlPlane::start(options, store.clone(), Arc::clone(&clock), &for_control).await?;
         let state = control.watch();
-        let mut checks: Vec<SharedCheck> = vec![Arc::new(Database(store.clone()))];
+        let mut checks: Vec<SharedCheck> = vec![Arc::new(store.clone())];
         checks.extend(control.health_checks());
         let node = config.realtime.enabled.then(|| {
             RealtimeNode::start(NodeParts {

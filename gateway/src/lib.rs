@@ -1,1 +1,174 @@
+//! The public edge: REST over documents and functions, live queries over WebSocket, the API's documentation, a
+//! frontend beside it, and what operators ask.
+//!
+//! Stateless but for its sockets: everything it serves comes from the store, from the desired state that the
+//! control plane publishes, and from the roles behind the seams of `alyx-service`.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "errors are rare and made once per request; `alyx_core::Error` is what crosses the seams"
+)]
+
+mod app;
+mod body;
+mod connection;
+mod cors;
+mod documents;
+mod edge;
+mod envelope;
+mod frontend;
+mod invocation;
+mod metrics;
+mod openapi;
+mod realtime;
+mod request_id;
+mod route;
+mod routes;
+mod server;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use alyx_config::Config;
+use alyx_core::{Clock, Result};
+use alyx_service::function::SharedFunctions;
+use alyx_service::health::SharedCheck;
+use alyx_service::realtime::RealtimeService;
+use alyx_service::state::{ControlPlane, StateWatch};
+use alyx_service::tasks::Tasks;
+use alyx_store::Store;
+use axum::Router;
+use axum::routing::get;
+
+use crate::app::{App, AppState};
+use crate::documents::Documents;
+use crate::edge::Edge;
+use crate::frontend::Frontend;
+use crate::metrics::Metrics;
+use crate::realtime::{Hub, HubParts, Limits};
+use crate::route::Route;
+use crate::server::{Listeners, Server};
+
+/// What a gateway is made of.
+pub struct GatewayParts {
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// The database.
+    pub store: Store,
+    /// Desired state as it changes.
+    pub state: StateWatch,
+    /// The control plane.
+    pub control: Arc<dyn ControlPlane>,
+    /// The function worker; `None` where functions are switched off.
+    pub functions: Option<SharedFunctions>,
+    /// The realtime node; `None` where realtime is switched off.
+    pub realtime: Option<Arc<dyn RealtimeService>>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// What `/health` and `/health/ready` ask.
+    pub checks: Vec<SharedCheck>,
+}
+
+/// A bound gateway.
+pub struct Gateway {
+    app: AppState,
+    address: SocketAddr,
+    server: Server,
+    tasks: Tasks,
+}
+
+impl Gateway {
+    /// Binds the listener. Nothing is served before [`Self::serve`].
+    ///
+    /// # Errors
+    ///
+    /// `LISTEN_FAILED` (the port is taken, or not allowed), `FRONTEND_INVALID`: the messages say what to do.
+    pub async fn bind(parts: GatewayParts) -> Result<Self> {
+        let server = &parts.config.server;
+        let listeners = Listeners::bind(&server.host, server.port).await?;
+        let tasks = Tasks::new();
+        let metrics = Arc::new(Metrics::new());
+        let documents = Documents::new(
+            parts.store.clone(),
+            Arc::clone(&parts.clock),
+            Arc::clone(&metrics),
+        );
+        let frontend = Frontend::new(&parts.config, &tasks)?;
+        let hub = parts.realtime.map(|service| {
+            let realtime = &parts.config.realtime;
+            Hub::start(HubParts {
+                service,
+                state: parts.state.clone(),
+                limits: Limits {
+                    max_connections: realtime.max_connections as usize,
+                    max_subscriptions_per_client: realtime.max_subscriptions_per_client as usize,
+                    max_message_bytes: usize::try_from(realtime.max_frame_size).unwrap_or(usize::MAX),
+                },
+                tasks: tasks.clone(),
+            })
+        });
+        let app = AppState::new(App {
+            config: parts.config,
+            store: parts.store,
+            state: parts.state,
+            control: parts.control,
+            functions: parts.functions,
+            hub,
+            clock: parts.clock,
+            checks: parts.checks,
+            metrics,
+            started: Instant::now(),
+            accepting: AtomicBool::new(true),
+            documents,
+            frontend,
+        });
+        let edge = Edge::new(app.clone(), router(&app));
+        let address = listeners.local_addr();
+        let server = Server::new(app.clone(), edge, listeners);
+        Ok(Self {
+            app,
+            address,
+            server,
+            tasks,
+        })
+    }
+
+    /// The first address that is listened on, with its real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts accepting connections.
+    pub fn serve(&mut self) {
+        self.server.serve();
+    }
+
+    /// Stops in phases within `deadline`: not ready, nothing accepted, requests answered and sockets closed
+    /// (1001), tasks ended. `false` where something had to be cut.
+    pub async fn shutdown(mut self, deadline: Duration) -> bool {
+        let began = Instant::now();
+        let left = || deadline.saturating_sub(began.elapsed());
+        self.app.accepting.store(false, Ordering::Relaxed);
+        self.server.stop_accepting(left()).await;
+        if let Some(hub) = &self.app.hub {
+            hub.close_all();
+        }
+        let drained = self.server.drain(left()).await;
+        let ended = self.tasks.stop(left()).await;
+        drained && ended
+    }
+}
+
+/// The routes that use `axum`'s extractors; all others are dispatched by [`routes`].
+fn router(app: &AppState) -> Router {
+    let mut router = Router::new();
+    if app.config.docs.enabled {
+        router = router.merge(openapi::router());
+    }
+    if app.hub.is_some() {
+        router = router.route(Route::Realtime.template(), get(realtime::upgrade));
+    }
+    router.with_state(app.clone())
+}

@@ -2,6 +2,7 @@
 
 mod config;
 mod crash;
+mod docs;
 mod functions;
 mod operations;
 mod realtime;

@@ -6,11 +6,6 @@
 //! [`Query::select`] is true, and [`Query::compare`] is the order of its `ORDER BY`. A property test holds both
 //! against a real database.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "errors are rare and made once per request; `alyx_core::Error` is what crosses the seams"
-)]
-
 mod ast;
 mod canonical;
 mod eval;

@@ -5,8 +5,18 @@
 //!
 //! No type of the driver appears in this interface.
 
+mod embedded;
+mod failure;
+mod health;
 mod interface;
+mod queue;
+mod statement_text;
+mod stats;
+mod store;
 
+pub use embedded::{Alteration, EmbeddedOptions};
 pub use interface::{
     Change, ChangeOp, Commit, Expect, LogBatch, Read, ReadCost, ReadReply, Rows, Write, WriteReply, WriteStep,
 };
+pub use stats::{BATCH_BOUNDS, StoreStats};
+pub use store::Store;

@@ -1,0 +1,115 @@
+//! `ctx.db`: documents with the authority of a function. Access flags are for callers from outside and do not
+//! apply; internal fields stay internal.
+
+use std::time::Instant;
+
+use alyx_core::{Error, ErrorKind, Result};
+use alyx_query::{ListParams, parse_query_json};
+use alyx_service::data::{DataCall, DataOp, DataService};
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::find;
+use crate::app::AppState;
+
+/// Answers the `ctx.db` calls of one invocation, until its deadline.
+pub(crate) struct FunctionData {
+    app: AppState,
+    deadline: Instant,
+}
+
+impl FunctionData {
+    pub(crate) fn new(app: AppState, deadline: Instant) -> Self {
+        Self { app, deadline }
+    }
+}
+
+#[derive(Deserialize)]
+struct Arguments<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+impl Arguments<'_> {
+    fn read(args: &[u8]) -> Result<Arguments<'_>> {
+        serde_json::from_slice(args)
+            .map_err(|error| invalid(format!("the arguments are no JSON object: {error}")))
+    }
+
+    /// A key as a path would have it: text without its quotes, a number as it is written.
+    fn id(&self) -> Result<String> {
+        let raw = self.id.map_or("null", RawValue::get);
+        match raw.as_bytes().first() {
+            Some(b'"') => serde_json::from_str(raw).map_err(|error| invalid(format!("`id`: {error}"))),
+            Some(b'-' | b'0'..=b'9') => Ok(raw.to_owned()),
+            _ => Err(invalid(format!("`id` must be a text or a number, not {raw}"))),
+        }
+    }
+
+    fn data(&self) -> Result<&[u8]> {
+        self.data
+            .map(|data| data.get().as_bytes())
+            .ok_or_else(|| invalid("`data` is missing: give the document's fields"))
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, "INVALID_ARGUMENT", message)
+}
+
+#[async_trait]
+impl DataService for FunctionData {
+    async fn call(&self, call: DataCall) -> Result<Bytes> {
+        let state = self.app.desired();
+        let collection = find(&state, &call.collection)?;
+        let documents = &self.app.documents;
+        if call.op == DataOp::List {
+            let json = serde_json::from_slice(&call.args)
+                .map_err(|error| invalid(format!("the query is no JSON: {error}")))?;
+            let params = ListParams {
+                query: parse_query_json(collection, &json)?,
+                count: true,
+            };
+            return documents
+                .list(state.schema_revision, &params, self.deadline)
+                .await;
+        }
+        let arguments = Arguments::read(&call.args)?;
+        match call.op {
+            DataOp::List | DataOp::Get => {
+                let found = documents.get(collection, &arguments.id()?, self.deadline).await;
+                found.or_else(|error| null_if_missing(error, b"null"))
+            }
+            DataOp::Create => {
+                documents
+                    .create(collection, arguments.data()?, self.deadline)
+                    .await
+            }
+            DataOp::Update => {
+                let (id, data) = (arguments.id()?, arguments.data()?);
+                documents
+                    .update(collection, (&id, data), None, self.deadline)
+                    .await
+            }
+            DataOp::Delete => {
+                let deleted = documents
+                    .delete(collection, &arguments.id()?, self.deadline)
+                    .await;
+                deleted
+                    .map(|()| Bytes::from_static(b"{\"deleted\":true}"))
+                    .or_else(|error| null_if_missing(error, b"{\"deleted\":false}"))
+            }
+        }
+    }
+}
+
+fn null_if_missing(error: Error, otherwise: &'static [u8]) -> Result<Bytes> {
+    if error.code() == "DOCUMENT_NOT_FOUND" {
+        return Ok(Bytes::from_static(otherwise));
+    }
+    Err(error)
+}

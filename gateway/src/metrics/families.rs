@@ -1,0 +1,102 @@
+//! Every metric family by name; `docs/metrics.md` lists the same ones, which a test checks.
+
+/// What kind of figure a family holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    /// The word in the exposition format.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric family.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) help: &'static str,
+}
+
+macro_rules! families {
+    ($($constant:ident = $kind:ident $name:literal, $help:literal;)*) => {
+        $(pub(crate) const $constant: Family = Family { name: $name, kind: Kind::$kind, help: $help };)*
+
+        /// All families.
+        #[cfg(test)]
+        pub(crate) const fn families() -> &'static [Family] {
+            &[$($constant),*]
+        }
+    };
+}
+
+families! {
+    HTTP_REQUESTS = Counter "alyx_http_requests_total", "Requests answered.";
+    HTTP_DURATION = Histogram "alyx_http_request_duration_seconds", "Time from a request's head to its reply's head.";
+    HTTP_IN_FLIGHT = Gauge "alyx_http_requests_in_flight", "Requests being answered.";
+    HTTP_CONNECTIONS = Gauge "alyx_http_connections", "Open HTTP connections; realtime sockets have a figure of their own.";
+    HTTP_ACCEPTED = Counter "alyx_http_connections_accepted_total", "Connections accepted.";
+    HTTP_REFUSED = Counter "alyx_http_connections_refused_total", "Connections turned away at server.max_connections.";
+    LIST_TOTALS = Counter "alyx_documents_list_totals_total", "Totals of lists, taken from the cache or counted.";
+    STORE_WRITES = Counter "alyx_store_writes_total", "Writes carried out.";
+    STORE_FAILED_WRITES = Counter "alyx_store_failed_writes_total", "Writes refused or undone.";
+    STORE_CHANGES = Counter "alyx_store_changes_total", "Changes written to the change log.";
+    STORE_COMMIT_WRITES = Histogram "alyx_store_commit_writes", "Writes carried by one commit.";
+    STORE_READS = Counter "alyx_store_reads_total", "Reads by cost.";
+    STORE_READ_TIMEOUTS = Counter "alyx_store_read_timeouts_total", "Reads ended by their deadline.";
+    STORE_QUEUED = Gauge "alyx_store_queued", "Reads and writes that wait.";
+    STORE_READERS = Gauge "alyx_store_readers", "Reader threads by state.";
+    STORE_CHECKPOINTS = Counter "alyx_store_checkpoints_total", "Times that the write-ahead log was copied into the database.";
+    STORE_BYTES = Gauge "alyx_store_file_bytes", "Sizes of the database's files.";
+    STORE_HEAD = Gauge "alyx_store_log_head", "Last position of the change log.";
+    STORE_HORIZON = Gauge "alyx_store_log_horizon", "Position up to which the change log has been cut off.";
+    REALTIME_CONNECTIONS = Gauge "alyx_realtime_connections", "Open realtime sockets.";
+    REALTIME_SUBSCRIPTIONS = Gauge "alyx_realtime_subscriptions", "Subscriptions of all sockets.";
+    REALTIME_GROUPS = Gauge "alyx_realtime_groups", "Distinct live queries.";
+    REALTIME_JOINED = Gauge "alyx_realtime_joined", "1 while the realtime node answers.";
+    REALTIME_FRAMES = Counter "alyx_realtime_frames_sent_total", "Frames sent to sockets.";
+    REALTIME_BYTES = Counter "alyx_realtime_sent_bytes_total", "Bytes sent to sockets.";
+    REALTIME_MESSAGES = Counter "alyx_realtime_messages_received_total", "Messages received from sockets.";
+    REALTIME_RESETS = Counter "alyx_realtime_resets_total", "Snapshots sent afresh because a socket or the node was behind.";
+    REALTIME_OVERFLOWS = Counter "alyx_realtime_overflows_total", "Queues that ran over.";
+    REALTIME_CLOSED = Counter "alyx_realtime_closed_total", "Sockets closed, by reason.";
+    FUNCTIONS_INSTANCES = Gauge "alyx_functions_instances", "Function instances by state.";
+    FUNCTIONS_QUEUED = Gauge "alyx_functions_queued", "Invocations that wait for an instance.";
+    FUNCTIONS_INVOCATIONS = Counter "alyx_functions_invocations_total", "Invocations.";
+    FUNCTIONS_STARTED = Counter "alyx_functions_instances_started_total", "Function instances started.";
+    FUNCTIONS_TIMEOUTS = Counter "alyx_functions_timeouts_total", "Invocations ended by their deadline.";
+    FUNCTIONS_CRASHES = Counter "alyx_functions_crashes_total", "Function instances lost while they worked.";
+    BUILD_INFO = Gauge "alyx_build_info", "The running version; always 1.";
+    PROCESS_START = Gauge "process_start_time_seconds", "Start of the process, in seconds since the Unix epoch.";
+    PROCESS_CPU = Counter "process_cpu_seconds_total", "User and system CPU time.";
+    PROCESS_RESIDENT = Gauge "process_resident_memory_bytes", "Resident memory.";
+    PROCESS_THREADS = Gauge "process_threads", "Threads.";
+    PROCESS_FILES = Gauge "process_open_fds", "Open file descriptors.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_exactly_these_families() {
+        let docs = include_str!("../../../docs/metrics.md");
+        let documented = docs.lines().filter_map(|line| line.strip_prefix("| `"));
+        let documented: Vec<&str> = documented.filter_map(|line| line.split('`').next()).collect();
+        let known: Vec<&str> = families().iter().map(|family| family.name).collect();
+        assert_eq!(documented, known);
+        for family in families() {
+            let row = format!("| `{}` | {} |", family.name, family.kind.name());
+            assert!(docs.contains(&row), "no row {row}");
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! JSON Schemas (2020-12, as OpenAPI 3.1 uses them) of documents, bodies and replies.
+
+use alyx_core::Value;
+use alyx_schema::{Collection, DefaultValue, Field, FieldType, Format};
+use serde_json::{Map, Value as Json, json};
+
+/// Schemas that every document has, by name.
+pub(super) fn shared() -> Vec<(&'static str, Json)> {
+    vec![
+        ("Error", error()),
+        ("ErrorDetail", detail()),
+        ("ListResponse", list_response()),
+    ]
+}
+
+fn error() -> Json {
+    json!({
+        "type": "object",
+        "description": "Every failed request answers with this.",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message", "request_id"],
+                "properties": {
+                    "code": {"type": "string", "description": "Stable; program against this.", "examples": ["VALIDATION_ERROR"]},
+                    "message": {"type": "string", "description": "For people; may change."},
+                    "field": {"type": "string", "description": "The field or parameter it is about."},
+                    "details": {"type": "array", "items": reference("ErrorDetail")},
+                    "request_id": {"type": "string", "description": "Also in the X-Request-ID header and in the log."}
+                }
+            }
+        }
+    })
+}
+
+fn detail() -> Json {
+    json!({
+        "type": "object",
+        "required": ["field", "code", "message"],
+        "properties": {
+            "field": {"type": "string"},
+            "code": {"type": "string", "examples": ["required"]},
+            "message": {"type": "string"}
+        }
+    })
+}
+
+fn list_response() -> Json {
+    json!({
+        "type": "object",
+        "required": ["docs", "limit", "offset"],
+        "properties": {
+            "docs": {"type": "array", "items": {"type": "object"}},
+            "total": {"type": "integer", "minimum": 0, "description": "All that match, on whatever page; absent with count=false."},
+            "limit": {"type": "integer", "minimum": 0},
+            "offset": {"type": "integer", "minimum": 0}
+        }
+    })
+}
+
+/// A reference to a named schema.
+pub(super) fn reference(name: &str) -> Json {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// A page of the named documents.
+pub(super) fn page_of(name: &str) -> Json {
+    json!({
+        "allOf": [
+            reference("ListResponse"),
+            {"type": "object", "properties": {"docs": {"type": "array", "items": reference(name)}}}
+        ]
+    })
+}
+
+/// A document as callers get it.
+pub(super) fn document(collection: &Collection) -> Json {
+    let visible = || collection.fields.iter().filter(|field| !field.internal);
+    let properties = visible().map(|field| {
+        let mut schema = value(field);
+        if field.on_update_now || (field.primary && field.default == Some(DefaultValue::Auto)) {
+            schema["readOnly"] = json!(true);
+        }
+        (field.name.clone(), schema)
+    });
+    let required: Vec<&str> = visible().map(|field| field.name.as_str()).collect();
+    json!({
+        "type": "object",
+        "required": required,
+        "properties": properties.collect::<Map<_, _>>()
+    })
+}
+
+/// The body of a create.
+pub(super) fn input(collection: &Collection) -> Json {
+    let settable = || collection.fields.iter().filter(|field| !field.on_update_now);
+    let properties = settable().map(|field| {
+        let mut schema = value(field);
+        if let Some(DefaultValue::Literal(default)) = &field.default {
+            schema["default"] = literal(field, default);
+        }
+        if field.default == Some(DefaultValue::Auto) {
+            schema["description"] = json!("Made by the server where it is absent.");
+        }
+        if field.internal {
+            schema["writeOnly"] = json!(true);
+        }
+        (field.name.clone(), schema)
+    });
+    let required = settable().filter(|field| !field.nullable && field.default.is_none());
+    let required: Vec<&str> = required.map(|field| field.name.as_str()).collect();
+    body(properties.collect(), &required)
+}
+
+/// The body of an update: any of the fields that may change.
+pub(super) fn update(collection: &Collection) -> Json {
+    let changeable = collection
+        .fields
+        .iter()
+        .filter(|field| !field.primary && !field.internal && !field.on_update_now);
+    let properties = changeable.map(|field| (field.name.clone(), value(field)));
+    body(properties.collect(), &[])
+}
+
+fn body(properties: Map<String, Json>, required: &[&str]) -> Json {
+    let mut schema = json!({"type": "object", "properties": properties});
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    schema
+}
+
+/// The schema of a field's values.
+fn value(field: &Field) -> Json {
+    let mut schema = Map::new();
+    let (kind, extra): (&str, &[(&str, &str)]) = match field.kind {
+        FieldType::Uuid => ("string", &[("format", "uuid")]),
+        FieldType::String | FieldType::Text => ("string", &[]),
+        FieldType::Int => ("integer", &[("format", "int64")]),
+        FieldType::Float => ("number", &[("format", "double")]),
+        FieldType::Bool => ("boolean", &[]),
+        FieldType::Timestamp => ("string", &[("format", "date-time")]),
+        FieldType::Blob => ("string", &[("contentEncoding", "base64")]),
+        FieldType::Json => {
+            // No `type`: any JSON value.
+            schema.insert("description".to_owned(), json!("Any JSON value."));
+            return Json::Object(schema);
+        }
+    };
+    let kind = if field.nullable {
+        json!([kind, "null"])
+    } else {
+        json!(kind)
+    };
+    schema.insert("type".to_owned(), kind);
+    for (key, value) in extra {
+        schema.insert((*key).to_owned(), json!(value));
+    }
+    add_validation(field, &mut schema);
+    if let Some(target) = &field.references {
+        let text = format!("Refers to `{}.{}`.", target.collection, target.field);
+        schema.insert("description".to_owned(), json!(text));
+    }
+    Json::Object(schema)
+}
+
+fn add_validation(field: &Field, schema: &mut Map<String, Json>) {
+    let checks = &field.validation;
+    let mut put = |key: &str, value: Option<Json>| {
+        if let Some(value) = value {
+            schema.insert(key.to_owned(), value);
+        }
+    };
+    put("minLength", checks.min_length.map(Json::from));
+    put("maxLength", checks.max_length.map(Json::from));
+    put("minimum", checks.min.map(number));
+    put("maximum", checks.max.map(number));
+    put("format", checks.format.map(|format| json!(format_name(format))));
+    let pattern = checks.pattern.as_ref().map(|pattern| pattern.as_str());
+    put(
+        "pattern",
+        pattern.filter(|text| is_portable(text)).map(Json::from),
+    );
+    if !checks.one_of.is_empty() {
+        let mut allowed: Vec<Json> = checks.one_of.iter().map(|text| json!(text)).collect();
+        if field.nullable {
+            allowed.push(Json::Null);
+        }
+        put("enum", Some(Json::Array(allowed)));
+    }
+}
+
+/// A bound as people write it: whole numbers without a fraction.
+fn number(bound: f64) -> Json {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole and within the range was checked"
+    )]
+    if bound.fract() == 0.0 && bound.abs() <= EXACT {
+        json!(bound as i64)
+    } else {
+        json!(bound)
+    }
+}
+
+fn format_name(format: Format) -> &'static str {
+    match format {
+        Format::Email => "email",
+        Format::Url => "uri",
+        Format::Uuid => "uuid",
+    }
+}
+
+/// Whether a pattern means the same in the regular expressions of JSON Schema (ECMA-262), which have no inline
+/// flags, no `\A` and `\z`, and other named groups.
+fn is_portable(pattern: &str) -> bool {
+    let foreign = ["\\A", "\\z", "\\pN", "[[:", "&&", "(?P"];
+    let flags = pattern
+        .match_indices("(?")
+        .any(|(at, _)| !pattern[at..].starts_with("(?:"));
+    !flags && !foreign.iter().any(|part| pattern.contains(part))
+}
+
+fn literal(field: &Field, value: &Value) -> Json {
+    match value {
+        Value::Null => Json::Null,
+        Value::Int(int) if field.kind == FieldType::Bool => json!(*int != 0),
+        Value::Int(int) => json!(int),
+        Value::Float(float) => json!(float),
+        Value::Text(text) if field.kind == FieldType::Json => {
+            serde_json::from_str(text).unwrap_or_else(|_| json!(text.as_ref()))
+        }
+        Value::Text(text) => json!(text.as_ref()),
+        Value::Blob(bytes) => {
+            use base64::Engine as _;
+            json!(base64::engine::general_purpose::STANDARD.encode(bytes))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collection(fields: &str) -> std::sync::Arc<Collection> {
+        let source = format!("collections:\n  things:\n    fields:\n{fields}");
+        let parsed = alyx_schema::parse(&source, "schema.yaml").expect("a sound schema");
+        std::sync::Arc::clone(parsed.schema.collection("things").expect("declared"))
+    }
+
+    #[test]
+    fn every_type_has_its_schema() {
+        let check = |field: &str, expected: Json| {
+            let things = collection(&format!("      f: {field}\n"));
+            assert_eq!(input(&things)["properties"]["f"], expected, "{field}");
+        };
+        check("{type: uuid}", json!({"type": "string", "format": "uuid"}));
+        check(
+            "{type: text, nullable: true}",
+            json!({"type": ["string", "null"]}),
+        );
+        check(
+            "{type: int, default: 3}",
+            json!({"type": "integer", "format": "int64", "default": 3}),
+        );
+        check("{type: float}", json!({"type": "number", "format": "double"}));
+        check(
+            "{type: bool, default: true}",
+            json!({"type": "boolean", "default": true}),
+        );
+        check(
+            "{type: timestamp}",
+            json!({"type": "string", "format": "date-time"}),
+        );
+        check("{type: json}", json!({"description": "Any JSON value."}));
+        check(
+            "{type: blob}",
+            json!({"type": "string", "contentEncoding": "base64"}),
+        );
+    }
+
+    #[test]
+    fn validation_becomes_schema_keywords() {
+        let things = collection(
+            "      a: {type: string, nullable: true, validate: {enum: [x, y]}}\n      \
+             b: {type: string, validate: {minLength: 1, maxLength: 9, pattern: '^[a-z]+$'}}\n      \
+             c: {type: int, validate: {min: 1, max: 10}}\n      \
+             d: {type: string, validate: {format: email}}\n      \
+             e: {type: string, validate: {pattern: '(?i)^x'}}\n",
+        );
+        let properties = &document(&things)["properties"];
+        assert_eq!(properties["a"]["enum"], json!(["x", "y", null]));
+        assert_eq!(
+            properties["b"],
+            json!({"type": "string", "minLength": 1, "maxLength": 9, "pattern": "^[a-z]+$"})
+        );
+        assert_eq!(
+            (&properties["c"]["minimum"], &properties["c"]["maximum"]),
+            (&json!(1), &json!(10))
+        );
+        assert_eq!(properties["d"]["format"], "email");
+        assert_eq!(properties["e"].get("pattern"), None);
+    }
+
+    #[test]
+    fn bodies_leave_out_what_they_cannot_set() {
+        let things = collection(
+            "      id: {type: uuid, primary: true, default: auto}\n      \
+             name: {type: string}\n      \
+             secret: {type: string, internal: true, nullable: true}\n      \
+             created_at: {type: timestamp, default: now}\n      \
+             updated_at: {type: timestamp, default: now, onUpdate: now}\n",
+        );
+        let keys = |schema: &Json| -> Vec<String> {
+            let properties = schema["properties"].as_object().expect("an object");
+            properties.keys().cloned().collect()
+        };
+        assert_eq!(
+            keys(&document(&things)),
+            ["id", "name", "created_at", "updated_at"]
+        );
+        assert_eq!(keys(&input(&things)), ["id", "name", "secret", "created_at"]);
+        assert_eq!(keys(&update(&things)), ["name", "created_at"]);
+        assert_eq!(input(&things)["required"], json!(["name"]));
+        assert_eq!(update(&things).get("required"), None);
+        assert_eq!(document(&things)["properties"]["id"]["readOnly"], true);
+    }
+}

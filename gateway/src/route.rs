@@ -1,0 +1,254 @@
+//! Every path that the gateway answers, in one closed table. Finding the route of a path is a handful of
+//! comparisons; metrics, access log, `Allow` headers and dispatch all go by the result, so none of them ever
+//! sees an id or a name that a caller chose.
+
+use std::borrow::Cow;
+
+use alyx_core::{Error, ErrorKind, Result};
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+/// A route: a path template and everything that hangs on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub(crate) enum Route {
+    Collection,
+    Document,
+    Functions,
+    FunctionStats,
+    FunctionReload,
+    Function,
+    Realtime,
+    Config,
+    OpenApi,
+    Docs,
+    ApiDocs,
+    Health,
+    Live,
+    Ready,
+    Metrics,
+    /// Anything else under `/api`: always 404.
+    UnknownApi,
+    /// Everything that is not the API: the frontend, where there is one.
+    Frontend,
+}
+
+impl Route {
+    /// Every route, in the order of the discriminants.
+    pub(crate) const ALL: [Self; 17] = [
+        Self::Collection,
+        Self::Document,
+        Self::Functions,
+        Self::FunctionStats,
+        Self::FunctionReload,
+        Self::Function,
+        Self::Realtime,
+        Self::Config,
+        Self::OpenApi,
+        Self::Docs,
+        Self::ApiDocs,
+        Self::Health,
+        Self::Live,
+        Self::Ready,
+        Self::Metrics,
+        Self::UnknownApi,
+        Self::Frontend,
+    ];
+
+    /// The path template, which is the `route` label of metrics.
+    pub(crate) const fn template(self) -> &'static str {
+        match self {
+            Self::Collection => "/api/collections/{collection}",
+            Self::Document => "/api/collections/{collection}/{id}",
+            Self::Functions => "/api/functions",
+            Self::FunctionStats => "/api/functions/stats",
+            Self::FunctionReload => "/api/functions/reload",
+            Self::Function => "/api/functions/{name}",
+            Self::Realtime => "/api/realtime",
+            Self::Config => "/api/config",
+            Self::OpenApi => "/api/openapi.json",
+            Self::Docs => "/docs",
+            Self::ApiDocs => "/api/docs",
+            Self::Health => "/health",
+            Self::Live => "/health/live",
+            Self::Ready => "/health/ready",
+            Self::Metrics => "/metrics",
+            Self::UnknownApi => "/api/{unknown}",
+            Self::Frontend => "/{file}",
+        }
+    }
+
+    /// The methods it has, as `Allow` lists them. `HEAD` goes with `GET`, `OPTIONS` with everything.
+    pub(crate) const fn allow(self) -> &'static str {
+        match self {
+            Self::Collection => "GET, HEAD, POST, OPTIONS",
+            Self::Document => "GET, HEAD, PATCH, PUT, DELETE, OPTIONS",
+            Self::Function => "GET, HEAD, POST, OPTIONS",
+            // `reload` may also be the name of a function, which has a description to read.
+            Self::FunctionReload => "GET, HEAD, POST, OPTIONS",
+            Self::Functions
+            | Self::FunctionStats
+            | Self::Config
+            | Self::OpenApi
+            | Self::Docs
+            | Self::ApiDocs
+            | Self::Health
+            | Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Frontend => "GET, HEAD, OPTIONS",
+            Self::Realtime => "GET, OPTIONS",
+            Self::UnknownApi => "",
+        }
+    }
+
+    /// Whether it has that method.
+    pub(crate) fn allows(self, method: &Method) -> bool {
+        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+    }
+}
+
+/// A path and its route, with the two segments that may be variable, still percent-encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Matched<'a> {
+    pub(crate) route: Route,
+    pub(crate) first: &'a str,
+    pub(crate) second: &'a str,
+}
+
+impl<'a> Matched<'a> {
+    const fn plain(route: Route) -> Self {
+        Self {
+            route,
+            first: "",
+            second: "",
+        }
+    }
+
+    /// The route of `path`. One slash at the end of an API path is ignored.
+    pub(crate) fn of(path: &'a str) -> Self {
+        match path.strip_prefix("/api") {
+            Some("") => Self::plain(Route::UnknownApi),
+            Some(rest) if rest.starts_with('/') => Self::of_api(rest),
+            Some(_) | None => Self::plain(of_root(path)),
+        }
+    }
+
+    fn of_api(path: &'a str) -> Self {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let mut segments = path.split('/').skip(1);
+        let (kind, first, second) = (segments.next(), segments.next(), segments.next());
+        if segments.next().is_some() {
+            let docs = kind == Some("docs");
+            return Self::plain(if docs { Route::ApiDocs } else { Route::UnknownApi });
+        }
+        let route = match (kind, first, second) {
+            (Some("collections"), Some(name), None) if !name.is_empty() => Route::Collection,
+            (Some("collections"), Some(name), Some(id)) if !name.is_empty() && !id.is_empty() => {
+                Route::Document
+            }
+            (Some("functions"), None, None) => Route::Functions,
+            (Some("functions"), Some("stats"), None) => Route::FunctionStats,
+            (Some("functions"), Some("reload"), None) => Route::FunctionReload,
+            (Some("functions"), Some(name), None) if !name.is_empty() => Route::Function,
+            (Some("realtime"), None, None) => Route::Realtime,
+            (Some("config"), None, None) => Route::Config,
+            (Some("openapi.json"), None, None) => Route::OpenApi,
+            (Some("docs"), _, _) => Route::ApiDocs,
+            _ => Route::UnknownApi,
+        };
+        Self {
+            route,
+            first: first.unwrap_or_default(),
+            second: second.unwrap_or_default(),
+        }
+    }
+}
+
+fn of_root(path: &str) -> Route {
+    match path {
+        "/health" => Route::Health,
+        "/health/live" => Route::Live,
+        "/health/ready" => Route::Ready,
+        "/metrics" => Route::Metrics,
+        "/docs" => Route::Docs,
+        _ if path.starts_with("/docs/") => Route::Docs,
+        _ => Route::Frontend,
+    }
+}
+
+/// A path segment as the caller meant it.
+///
+/// Errors: `INVALID_PATH` where it is no UTF-8.
+pub(crate) fn decode(segment: &str) -> Result<Cow<'_, str>> {
+    if !segment.contains('%') {
+        return Ok(Cow::Borrowed(segment));
+    }
+    percent_decode_str(segment).decode_utf8().map_err(|_| {
+        Error::new(
+            ErrorKind::InvalidInput,
+            "INVALID_PATH",
+            "the path holds percent-encoded bytes that are not UTF-8",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_find_their_route() {
+        let check = |path: &str, route: Route, first: &str, second: &str| {
+            assert_eq!(Matched::of(path), Matched { route, first, second }, "{path}");
+        };
+        check("/api/collections/notes", Route::Collection, "notes", "");
+        check("/api/collections/notes/", Route::Collection, "notes", "");
+        check("/api/collections/notes/7", Route::Document, "notes", "7");
+        check("/api/collections/notes/a%2Fb", Route::Document, "notes", "a%2Fb");
+        check("/api/functions", Route::Functions, "", "");
+        check("/api/functions/stats", Route::FunctionStats, "stats", "");
+        check("/api/functions/reload", Route::FunctionReload, "reload", "");
+        check("/api/functions/sendMessage", Route::Function, "sendMessage", "");
+        for (path, route) in [
+            ("/api/collections/notes/7/8", Route::UnknownApi),
+            ("/api", Route::UnknownApi),
+            ("/api/", Route::UnknownApi),
+            ("/api/nothing/here/at/all", Route::UnknownApi),
+            ("/api/docs/assets/a/b.js", Route::ApiDocs),
+            ("/docs/x.css", Route::Docs),
+            ("/docsy", Route::Frontend),
+            ("/apix", Route::Frontend),
+            ("/", Route::Frontend),
+            ("/health", Route::Health),
+            ("/healthy", Route::Frontend),
+        ] {
+            assert_eq!(Matched::of(path).route, route, "{path}");
+        }
+        for path in ["/api/collections", "/api/collections//7", "/api/functions/a/b"] {
+            assert_eq!(Matched::of(path).route, Route::UnknownApi, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_discriminants() {
+        for (index, route) in Route::ALL.into_iter().enumerate() {
+            assert_eq!(route as usize, index);
+        }
+    }
+
+    #[test]
+    fn segments_are_decoded_once() {
+        assert_eq!(decode("plain").expect("plain"), "plain");
+        assert_eq!(decode("a%2520b").expect("once"), "a%20b");
+        assert_eq!(decode("%ff").expect_err("not UTF-8").code(), "INVALID_PATH");
+    }
+
+    #[test]
+    fn allow_lists_decide_about_methods() {
+        assert!(Route::Document.allows(&Method::PATCH));
+        assert!(!Route::Document.allows(&Method::POST));
+        assert!(!Route::Document.allows(&Method::from_bytes(b"GE").expect("a token")));
+        assert!(!Route::UnknownApi.allows(&Method::GET));
+    }
+}

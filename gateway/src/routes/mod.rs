@@ -1,0 +1,119 @@
+//! Handlers: decode, make one call, encode.
+
+mod collections;
+mod functions;
+mod ops;
+
+use std::time::{Duration, Instant};
+
+use alyx_core::{Error, ErrorKind, Result};
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request};
+
+use crate::app::AppState;
+use crate::body;
+use crate::envelope::Reply;
+use crate::request_id::RequestTag;
+use crate::route::{Matched, Route};
+
+/// Stands for "no limit" where a deadline is needed all the same.
+const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// One request as handlers see it, beside the request itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) app: &'a AppState,
+    pub(crate) tag: &'a RequestTag,
+    pub(crate) started: Instant,
+}
+
+impl Context<'_> {
+    /// When the answer must be ready: `server.write_timeout` after now.
+    fn deadline(&self) -> Instant {
+        after(Instant::now(), self.app.config.server.write_timeout)
+    }
+
+    /// The whole body, within `server.max_body_size` and `server.read_timeout`. Forms are refused; any other
+    /// type is taken for JSON, which `curl -d` sends as something else.
+    async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Bytes> {
+        refuse_multipart(headers)?;
+        let server = &self.app.config.server;
+        body::read(
+            headers,
+            body,
+            server.max_body_size,
+            after(self.started, server.read_timeout),
+        )
+        .await
+    }
+}
+
+fn refuse_multipart(headers: &HeaderMap) -> Result<()> {
+    const MULTIPART: &[u8] = b"multipart/";
+    let start = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..MULTIPART.len()));
+    if start.is_none_or(|start| !start.eq_ignore_ascii_case(MULTIPART)) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::UnsupportedMediaType,
+        "UNSUPPORTED_MEDIA_TYPE",
+        "this route takes JSON (Content-Type: application/json), not multipart forms",
+    ))
+}
+
+fn after(start: Instant, limit: Duration) -> Instant {
+    start + if limit.is_zero() { NO_LIMIT } else { limit }
+}
+
+/// Calls the handler. The route has the method, or is unknown.
+pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Result<Reply> {
+    let (parts, body) = request.into_parts();
+    let matched = Matched::of(parts.uri.path());
+    let method = &parts.method;
+    match matched.route {
+        Route::Collection if method == Method::POST => {
+            collections::create(context, matched.first, &parts.headers, body).await
+        }
+        Route::Collection => collections::list(context, matched.first, parts.uri.query()).await,
+        Route::Document if *method == Method::PATCH || *method == Method::PUT => {
+            collections::update(context, (matched.first, matched.second), &parts.headers, body).await
+        }
+        Route::Document if *method == Method::DELETE => {
+            collections::delete(context, matched.first, matched.second).await
+        }
+        Route::Document => collections::get(context, matched.first, matched.second).await,
+        Route::Functions => functions::list(context),
+        Route::FunctionReload if method == Method::POST => functions::reload(context).await,
+        Route::FunctionStats => functions::stats(context),
+        Route::Function if method == Method::POST => {
+            functions::invoke(context, matched.first, &parts.headers, body).await
+        }
+        Route::Function | Route::FunctionReload => functions::describe(context, matched.first),
+        Route::Config => Ok(ops::config(context)),
+        Route::Health => Ok(ops::health(context).await),
+        Route::Live => Ok(ops::live()),
+        Route::Ready => Ok(ops::ready(context).await),
+        Route::Metrics => Ok(ops::metrics(context)),
+        Route::Realtime
+        | Route::OpenApi
+        | Route::Docs
+        | Route::ApiDocs
+        | Route::Frontend
+        | Route::UnknownApi => Err(not_found(parts.uri.path())),
+    }
+}
+
+/// 404 for a path that nothing is behind.
+pub(crate) fn not_found(path: &str) -> Error {
+    const LONGEST: usize = 128;
+    let shown = path.get(..LONGEST.min(path.len())).unwrap_or(path);
+    Error::new(
+        ErrorKind::NotFound,
+        "NOT_FOUND",
+        format!("there is nothing at {shown}"),
+    )
+}

@@ -1,0 +1,14 @@
+//! The gateway's HTTP side over a real listener and a real database.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test's own tasks end with its runtime"
+)]
+
+mod connections;
+mod documentation;
+mod documents;
+mod edge;
+mod frontend;
+mod functions;
+mod site;
