@@ -38,7 +38,7 @@ async fn alyx(server: &Server, channel: Option<&str>) -> TcpStream {
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     stream.write_all(upgrade.as_bytes()).await.expect("written");
     read_until(&mut stream, b"\"connected\"").await;
-    let mut payload = json!({"collection": "messages", "sort": ["-created_at"], "limit": 50});
+    let mut payload = json!({"collection": "messages", "sort": ["-created_at"], "limit": 100});
     if let Some(channel) = channel {
         payload["filter"] = json!({"channel": {"$eq": channel}});
     }

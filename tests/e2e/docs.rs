@@ -1,9 +1,10 @@
-//! The README as a newcomer follows it: its schema, its function, its commands and its script.
+//! The README and the guides as a newcomer follows them: their schemas, functions, commands and scripts.
 
 use std::path::Path;
 
 use alyx_tests::{Project, Server, eventually};
-use tokio::process::Command;
+use serde_json::json;
+use tokio::process::{Child, Command};
 
 /// The fenced blocks of a page: language and text.
 fn blocks(page: &str) -> Vec<(String, String)> {
@@ -69,23 +70,9 @@ async fn the_readmes_project_and_commands_work_as_they_stand() {
 
     let script =
         find("js", "const socket").replace("localhost:8090", server.base().trim_start_matches("http://"));
-    project.write("live.mjs", &script);
-    let mut live = Command::new("node")
-        .args(["--experimental-websocket", "live.mjs"])
-        .current_dir(project.path())
-        .stdout(std::fs::File::create(project.path().join("live.log")).expect("a file"))
-        .kill_on_drop(true)
-        .spawn()
-        .expect("node runs");
-    let heard = async |what: &'static str| {
-        eventually(&format!("the script hears {what}"), || async {
-            let log = project.read("live.log");
-            if log.contains(what) { Ok(()) } else { Err(log) }
-        })
-        .await;
-    };
-    heard("snapshot").await;
-    let message = serde_json::json!({"channel": "general", "author": "Eve", "content": "live"});
+    let live = Live::start(&project, &script);
+    live.heard("snapshot").await;
+    let message = json!({"channel": "general", "author": "Eve", "content": "live"});
     assert_eq!(
         server
             .http()
@@ -94,6 +81,96 @@ async fn the_readmes_project_and_commands_work_as_they_stand() {
             .status,
         201
     );
-    heard("delta").await;
-    live.kill().await.expect("the script can be stopped");
+    live.heard("delta").await;
+}
+
+/// A script of a guide that runs in Node until it is dropped.
+struct Live<'a> {
+    project: &'a Project,
+    _node: Child,
+}
+
+impl<'a> Live<'a> {
+    fn start(project: &'a Project, script: &str) -> Self {
+        project.write("live.mjs", script);
+        let log = std::fs::File::create(project.path().join("live.log")).expect("a file");
+        let node = Command::new("node")
+            .args(["--experimental-websocket", "live.mjs"])
+            .current_dir(project.path())
+            .stdout(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node runs");
+        Self { project, _node: node }
+    }
+
+    async fn heard(&self, what: &str) {
+        eventually(&format!("the script hears {what}"), || async {
+            let log = self.project.read("live.log");
+            if log.contains(what) { Ok(()) } else { Err(log) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_realtime_guides_script_follows_the_chat() {
+    let project = Project::chat();
+    let server = Server::start(&project).await;
+    let here = |text: &str| text.replace("localhost:8090", server.base().trim_start_matches("http://"));
+    let blocks = blocks("docs/realtime.md");
+    let first = |language: &str| {
+        &blocks
+            .iter()
+            .find(|(l, _)| l == language)
+            .expect("the page has one")
+            .1
+    };
+    let live = Live::start(&project, &here(first("js")));
+    live.heard("0 messages").await;
+    let send = here(first("bash")).replacen("curl", "curl -sS --fail-with-body", 1);
+    shell(&send, project.path()).await;
+    live.heard("1 messages, the newest: Hello").await;
+}
+
+#[tokio::test]
+async fn the_functions_guides_code_runs() {
+    let project = Project::chat();
+    let blocks = blocks("docs/functions.md");
+    let code = |first: &str| {
+        let found = blocks
+            .iter()
+            .find(|(language, text)| language == "js" && text.starts_with(first));
+        &found
+            .unwrap_or_else(|| panic!("docs/functions.md has a js block that starts with {first}"))
+            .1
+    };
+    project.write("functions/hello.js", code("// functions/hello.js"));
+    let calls = code("const { docs, total }");
+    let calls =
+        format!("export default async (ctx) => {{ const id = ctx.input.id;\n{calls}\nreturn changed; }};");
+    project.write("functions/calls.js", &calls);
+    let checks = code("input: {");
+    project.write(
+        "functions/checked.js",
+        &format!("export default {{\n{checks},\nhandler: () => 1 }};"),
+    );
+    let server = Server::start(&project).await;
+    let http = server.http();
+    let hello = http.post("/api/functions/hello", &json!({"name": "Ann"})).await;
+    assert_eq!(hello.text, r#"{"message":"Hello, Ann!"}"#);
+    let id = "01890a5d-ac96-774b-bcce-b302099a8057";
+    let changed = http.post("/api/functions/calls", &json!({"id": id})).await;
+    assert_eq!(changed.json()["content"], "Hello", "{changed:?}");
+    let passed = http
+        .post("/api/functions/checked", &json!({"title": "t", "tags": ["a"]}))
+        .await;
+    assert_eq!(passed.text, "1");
+    let refused = http
+        .post("/api/functions/checked", &json!({"title": "", "kind": "song"}))
+        .await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (400, "VALIDATION_ERROR")
+    );
 }
