@@ -17,6 +17,7 @@ pub(crate) struct Banner<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) mode: Mode,
     pub(crate) began: Instant,
+    pub(crate) troubles: &'a [String],
 }
 
 impl fmt::Display for Banner<'_> {
@@ -47,6 +48,10 @@ impl fmt::Display for Banner<'_> {
         let collections: Vec<&str> = self.state.schema.collections.keys().map(String::as_str).collect();
         writeln!(f, "  Collections {}", shorten(&collections))?;
         self.open_to_the_world(f)?;
+        for trouble in self.troubles {
+            // The first line is enough here; the log and /health have the rest.
+            writeln!(f, "\n  ! {}", trouble.lines().next().unwrap_or_default())?;
+        }
         writeln!(
             f,
             "\n  Ready in {} ms. Stop with Ctrl-C.\n",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use alyx_config::{Config, LoadOptions, Loaded, process_env};
 use alyx_core::Error;
+use alyx_service::health::Status;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::ServeArgs;
@@ -61,7 +62,9 @@ async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> R
         })?;
     roles.gateway.serve();
     let state = roles.state.borrow().clone();
+    let troubles = troubles(&roles).await;
     let banner = Banner {
+        troubles: &troubles,
         config: &config,
         state: &state,
         address: roles.gateway.local_addr(),
@@ -85,6 +88,22 @@ async fn first(interrupt: &mut Signal, terminate: &mut Signal) {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+}
+
+/// What does not work from the start, in words.
+async fn troubles(roles: &Roles) -> Vec<String> {
+    let mut troubles = Vec::new();
+    for check in &roles.checks {
+        let report = check.check().await;
+        if report.status != Status::Healthy {
+            troubles.push(format!(
+                "{}: {}",
+                check.name(),
+                report.message.unwrap_or_default()
+            ));
+        }
+    }
+    troubles
 }
 
 /// Every socket is an open file, and the usual soft limit of 1,024 is below what the gateway accepts.

@@ -22,6 +22,7 @@ use alyx_store::{EmbeddedOptions, Store};
 pub(crate) struct Roles {
     pub(crate) gateway: Gateway,
     pub(crate) state: StateWatch,
+    pub(crate) checks: Vec<SharedCheck>,
     worker: Option<Arc<FunctionWorker>>,
     store: Store,
     /// In the order in which they are stopped.
@@ -71,13 +72,14 @@ impl Roles {
             control,
             realtime: node.map(|node| node as Arc<dyn RealtimeService>),
             functions: worker.clone().map(|worker| worker as SharedFunctions),
-            checks,
+            checks: checks.clone(),
             clock,
         })
         .await?;
         Ok(Self {
             gateway,
             state,
+            checks,
             worker,
             store,
             background: [for_functions, for_realtime, for_control],
