@@ -1,6 +1,7 @@
 //! The control plane: owner of the desired state.
 //!
-//! It reads the schema and the functions, brings the database to the schema where that loses nothing, and publishes
+//! It reads the schema, its migrations and the functions, brings the database to the schema where that loses nothing
+//! that no migration gives up, and publishes
 //! one consistent [`DesiredState`](alyx_service::state::DesiredState) after another. It is on no request's path.
 //!
 //! **Invariant:** the published schema is one whose tables exist: it is published only after the transaction that
@@ -8,8 +9,11 @@
 //!
 //! **Invariant:** the code of a published function never changes: it lies in a bundle named by its content.
 
+mod apply;
+mod failure;
 mod functions;
 mod health;
+mod migrations;
 mod options;
 mod plane;
 mod revision;

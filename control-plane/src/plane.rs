@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alyx_core::{Clock, Error, ErrorKind, Result};
-use alyx_schema::{Schema, SchemaErrors};
+use alyx_schema::Schema;
 use alyx_service::health::SharedCheck;
 use alyx_service::state::{self, DesiredState, Function, StateWatch};
 use alyx_service::tasks::Tasks;
@@ -12,11 +12,12 @@ use alyx_store::Store;
 use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
+use crate::apply::{apply, first_schema, read_schema};
+use crate::failure::chain;
 use crate::functions::{Notice, Scan, Severity, Source};
 use crate::health::{FunctionCheck, SchemaCheck};
 use crate::options::Options;
-use crate::revision::{self, Revision};
-use crate::schema::{self, Candidate, Refusal};
+use crate::revision::Revision;
 use crate::watch::Watcher;
 
 /// Owner of the desired state. See the crate's documentation for its invariants.
@@ -43,7 +44,7 @@ pub(crate) struct Trouble {
 /// What changed on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Changed {
-    /// The schema file.
+    /// The schema file or a migration.
     pub(crate) schema: bool,
     /// The functions folder.
     pub(crate) functions: bool,
@@ -235,110 +236,6 @@ impl state::ControlPlane for ControlPlane {
     }
 }
 
-/// The revision that is in force after start, and its schema.
-async fn first_schema(
-    options: &Options,
-    store: &Store,
-    clock: &dyn Clock,
-    trouble: &mut Trouble,
-) -> Result<(Revision, Arc<Schema>)> {
-    let candidate = read_schema(options).await;
-    let Some(mut applied) = revision::last(store).await? else {
-        let mut none = Revision {
-            id: 0,
-            source: String::new(),
-        };
-        let candidate = candidate.map_err(invalid)?;
-        let schema = Arc::clone(&candidate.schema);
-        apply(store, clock, &mut none, &Schema::default(), candidate)
-            .await
-            .map_err(invalid)?;
-        return Ok((none, schema));
-    };
-    let served = parse_applied(&applied).map_err(unreadable_history)?;
-    let outcome = match candidate {
-        Ok(candidate) => {
-            let schema = Arc::clone(&candidate.schema);
-            apply(store, clock, &mut applied, &served, candidate)
-                .await
-                .map(|_| schema)
-        }
-        Err(refusal) => Err(refusal),
-    };
-    match outcome {
-        Ok(schema) => Ok((applied, schema)),
-        Err(refusal) => {
-            tracing::error!(
-                "{refusal}\nthe schema that was applied last (revision {}) is served instead",
-                applied.id
-            );
-            trouble.schema = Some(refusal.to_string());
-            Ok((applied, served))
-        }
-    }
-}
-
-/// Carries out what leads from `served` to the candidate, with its record in the same transaction. `false` where
-/// they are the same in everything that matters.
-async fn apply(
-    store: &Store,
-    clock: &dyn Clock,
-    applied: &mut Revision,
-    served: &Schema,
-    candidate: Candidate,
-) -> Result<bool, Refusal> {
-    for warning in &candidate.warnings {
-        tracing::warn!("schema: {warning}");
-    }
-    let plan = schema::plan(served, &candidate.schema)?;
-    if plan.is_empty() && applied.id > 0 {
-        return Ok(false);
-    }
-    let revision = Revision {
-        id: applied.id + 1,
-        source: candidate.source,
-    };
-    let mut statements = schema::statements(&plan);
-    statements.extend(revision::record(&revision, clock.timestamp()));
-    store
-        .migrate(statements)
-        .await
-        .map_err(|error| Refusal::Failed(chain(&error)))?;
-    if applied.id > 0 {
-        for step in &plan.steps {
-            tracing::info!("schema: {}: {}", step.path, step.description);
-        }
-    }
-    *applied = revision;
-    Ok(true)
-}
-
-async fn read_schema(options: &Options) -> Result<Candidate, Refusal> {
-    let path = options.schema_path.clone();
-    tokio::task::spawn_blocking(move || schema::read(&path))
-        .await
-        .unwrap_or_else(|error| Err(Refusal::Failed(error.to_string())))
-}
-
-fn parse_applied(revision: &Revision) -> Result<Arc<Schema>, SchemaErrors> {
-    let name = format!("schema revision {} in the database", revision.id);
-    alyx_schema::parse(&revision.source, &name).map(|parsed| Arc::new(parsed.schema))
-}
-
-fn unreadable_history(errors: SchemaErrors) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        "SCHEMA_HISTORY_BROKEN",
-        format!(
-            "this version cannot read the schema that was applied last; start the version that applied it\n{errors}"
-        ),
-    )
-}
-
-fn invalid(refusal: Refusal) -> Error {
-    Error::new(ErrorKind::InvalidInput, "SCHEMA_INVALID", refusal.to_string())
-}
-
 async fn scan(source: Source) -> Result<Scan> {
     let unreadable = |message: String| Error::new(ErrorKind::Internal, "FUNCTIONS_UNREADABLE", message);
     tokio::task::spawn_blocking(move || source.scan())
@@ -354,16 +251,4 @@ fn report(notices: &[Notice]) {
             Severity::Error => tracing::error!("{notice}; the function is not served"),
         }
     }
-}
-
-/// An error with its causes, for people.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -69,7 +69,8 @@ pub(crate) fn record(revision: &Revision, applied_at: String) -> Vec<Statement> 
     ]
 }
 
-async fn query(store: &Store, sql: &str) -> Result<Vec<alyx_core::Row>> {
+/// The rows of one reading statement.
+pub(crate) async fn query(store: &Store, sql: &str) -> Result<Vec<alyx_core::Row>> {
     let reply = store
         .read(Read {
             statements: vec![Statement::new(sql, Vec::new())],

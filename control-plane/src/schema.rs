@@ -8,6 +8,8 @@ use alyx_core::Statement;
 use alyx_schema::{Plan, Schema, Verdict};
 use thiserror::Error;
 
+use crate::migrations::{self, Migration};
+
 /// Largest schema file in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
@@ -27,7 +29,13 @@ pub(crate) enum Refusal {
     Broken(alyx_schema::SchemaErrors),
     /// Applying it would lose data. `Display` prints every such step with its remedy.
     #[error("the schema would lose data, so nothing of it was applied{}", steps(.0))]
-    Unsafe(Plan),
+    Unsafe(Box<Plan>),
+    /// The migration files are broken, or do not fit what was applied.
+    #[error("the migrations are not in order, so nothing was applied\n  {}", .0.join("\n  "))]
+    Disordered(Vec<String>),
+    /// The migrations failed, or do not lead to the schema.
+    #[error("the migrations were not applied, and nothing of them or the schema is in force: {0}")]
+    Unmigrated(String),
     /// The database did not take it.
     #[error("the database did not take the schema, so nothing of it was applied: {0}")]
     Failed(String),
@@ -39,9 +47,11 @@ pub(crate) struct Candidate {
     pub(crate) source: String,
     pub(crate) schema: Arc<Schema>,
     pub(crate) warnings: Vec<String>,
+    /// All migrations beside it, by number.
+    pub(crate) migrations: Vec<Migration>,
 }
 
-/// Reads the schema at `path` or, where that is missing, with the other of the two endings.
+/// Reads the schema at `path` or, where that is missing, with the other of the two endings, and its migrations.
 pub(crate) fn read(path: &Path) -> Result<Candidate, Refusal> {
     let path = existing(path);
     let unreadable = |reason: String| Refusal::Unreadable {
@@ -54,18 +64,20 @@ pub(crate) fn read(path: &Path) -> Result<Candidate, Refusal> {
     }
     let source = fs::read_to_string(&path).map_err(|error| unreadable(reason(&error)))?;
     let parsed = alyx_schema::parse(&source, &path.display().to_string()).map_err(Refusal::Broken)?;
+    let migrations = migrations::read_all(&migrations::folder(&path)).map_err(Refusal::Disordered)?;
     Ok(Candidate {
         source,
         schema: Arc::new(parsed.schema),
         warnings: parsed.warnings,
+        migrations,
     })
 }
 
-/// The steps from `old`, whose tables exist, to `new`.
-pub(crate) fn plan(old: &Schema, new: &Schema) -> Result<Plan, Refusal> {
-    let plan = alyx_schema::plan(old, new);
+/// The steps from `old`, whose tables exist, to `new`. `next_migration` is the number of the next one to be written.
+pub(crate) fn plan(old: &Schema, new: &Schema, next_migration: u32) -> Result<Plan, Refusal> {
+    let plan = alyx_schema::plan_numbered(old, new, next_migration);
     if plan.refused().next().is_some() {
-        return Err(Refusal::Unsafe(plan));
+        return Err(Refusal::Unsafe(Box::new(plan)));
     }
     Ok(plan)
 }

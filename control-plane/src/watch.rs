@@ -1,4 +1,4 @@
-//! Following the schema file and the functions folder.
+//! Following the schema file, its migrations and the functions folder.
 //!
 //! Notifications of the file system say when to look, a look each second finds what they miss (network file
 //! systems, replaced folders). What decides is a fingerprint of names, sizes and times, which must hold still for
@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use walkdir::WalkDir;
 
 use crate::functions::{Source, is_code};
+use crate::migrations;
 use crate::plane::{Changed, ControlPlane};
 use crate::schema;
 
@@ -177,6 +178,22 @@ fn fingerprint(paths: &Paths) -> Fingerprint {
         &mut of_schema,
         Some(&mut follow),
     );
+    let migrations = WalkDir::new(migrations::folder(&paths.schema))
+        .max_depth(1)
+        .sort_by_file_name();
+    for entry in migrations.into_iter().filter_map(Result::ok).take(MAX_ENTRIES) {
+        let metadata = entry.metadata().ok();
+        if entry.depth() == 0 {
+            hash_entry(
+                entry.path(),
+                metadata,
+                &mut DefaultHasher::new(),
+                Some(&mut follow),
+            );
+        } else if !entry.file_name().to_string_lossy().starts_with('.') {
+            hash_entry(entry.path(), metadata, &mut of_schema, None);
+        }
+    }
     let mut of_functions = DefaultHasher::new();
     if let Some(functions) = &paths.functions {
         let walk = WalkDir::new(functions).follow_links(true).sort_by_file_name();

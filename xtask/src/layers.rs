@@ -19,12 +19,15 @@ enum Layer {
 /// The layer of every crate; one that is missing here fails the check.
 const LAYERS: &[(&str, Layer)] = &[
     ("alyx-core", Layer::Pure),
+    ("alyx-yaml", Layer::Pure),
     ("alyx-config", Layer::Pure),
     ("alyx-schema", Layer::Pure),
     ("alyx-query", Layer::Pure),
+    ("alyx-proto", Layer::Pure),
     ("alyx-store", Layer::Adapter),
     ("alyx-bus", Layer::Adapter),
     ("alyx-service", Layer::Adapter),
+    ("alyx-rpc", Layer::Adapter),
     ("alyx-gateway", Layer::Role),
     ("alyx-realtime-node", Layer::Role),
     ("alyx-function-worker", Layer::Role),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alyx_config::yaml::{self, Content, Node, Place};
 use alyx_core::parse_duration;
+use alyx_yaml::{Kind, Node, Place};
 
 use super::Notice;
 
@@ -41,11 +41,11 @@ pub(super) fn read(
         broken: false,
         manifest: Manifest::default(),
     };
-    match yaml::parse(text) {
+    match alyx_yaml::parse_unique(text) {
         Ok(root) => reader.root(&root),
         Err(faults) => {
             for fault in faults {
-                reader.error(fault.at, fault.message);
+                reader.error(fault.place, fault.message);
             }
         }
     }
@@ -62,32 +62,35 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn root(&mut self, root: &Node) {
-        match &root.content {
-            Content::Null => {}
-            Content::Map(entries) => {
+        match root.kind.as_ref() {
+            _ if root.is_null() => {}
+            Kind::Map(entries) => {
                 for (key, value) in entries {
-                    self.key(&key.text, key.at, value);
+                    self.key(&key.text, key.place, value);
                 }
             }
             _ => self.error(
-                root.at,
+                root.place,
                 format!("a manifest holds keys ({KEYS}), not {}", root.describe()),
             ),
         }
     }
 
     fn key(&mut self, key: &str, at: Place, value: &Node) {
-        if value.content == Content::Null && key != "sample_input" {
+        if value.is_null() && key != "sample_input" {
             return;
         }
         match key {
-            "name" => self.manifest.name = self.text(key, value).map(|text| (self.place(value.at), text)),
+            "name" => self.manifest.name = self.text(key, value).map(|text| (self.place(value.place), text)),
             "description" => self.manifest.description = self.text(key, value).unwrap_or_default(),
             "runtime" => self.runtime(value),
             "timeout" => self.timeout(value),
             "memory" | "memory_limit" => self.memory(value),
             "env" => self.env(value),
-            "sample_input" => self.manifest.sample_input = Some(value.to_json()),
+            "sample_input" => match value.to_json() {
+                Ok(input) => self.manifest.sample_input = Some(input),
+                Err(fault) => self.error(fault.place, format!("sample_input: {}", fault.message)),
+            },
             "routes" | "hooks" | "schedules" | "webhooks" | "dependencies" | "build" => {
                 let message = format!("this version does not read `{key}`; it has no effect");
                 self.warning(at, message);
@@ -106,10 +109,13 @@ impl Reader<'_> {
         match text.as_str() {
             "node" | "nodejs" | "javascript" => {}
             "python" | "go" | "deno" | "bun" => self.error(
-                value.at,
+                value.place,
                 format!("runtime: `{text}` is not in this version, which runs `node`"),
             ),
-            _ => self.error(value.at, format!("runtime: `{text}` is no runtime; write `node`")),
+            _ => self.error(
+                value.place,
+                format!("runtime: `{text}` is no runtime; write `node`"),
+            ),
         }
     }
 
@@ -124,7 +130,7 @@ impl Reader<'_> {
                 self.manifest.timeout = Some(timeout);
             }
             _ => self.error(
-                value.at,
+                value.place,
                 format!(
                     "timeout: `{text}` is no timeout; write a duration such as 500ms, 30s or 5m, at most 24h"
                 ),
@@ -139,16 +145,16 @@ impl Reader<'_> {
         match alyx_config::read_memory(&text) {
             Some(mib) if mib >= MIN_MEMORY => self.manifest.memory_mib = Some(mib),
             _ => self.error(
-                value.at,
+                value.place,
                 format!("memory: `{text}` is no memory limit; write a size such as 128mb or 1gb, at least {MIN_MEMORY}mb"),
             ),
         }
     }
 
     fn env(&mut self, value: &Node) {
-        let Content::Map(entries) = &value.content else {
+        let Kind::Map(entries) = value.kind.as_ref() else {
             let message = format!("env: this is {}; write `NAME: value` pairs", value.describe());
-            return self.error(value.at, message);
+            return self.error(value.place, message);
         };
         for (name, value) in entries {
             if let Some(text) = self.env_value(&name.text, value) {
@@ -158,7 +164,7 @@ impl Reader<'_> {
     }
 
     fn env_value(&mut self, name: &str, value: &Node) -> Option<String> {
-        if value.content == Content::Null {
+        if value.is_null() {
             return Some(String::new());
         }
         self.text(&format!("env.{name}"), value)
@@ -166,9 +172,9 @@ impl Reader<'_> {
 
     /// A single value with its variables replaced.
     fn text(&mut self, key: &str, value: &Node) -> Option<String> {
-        let Content::Scalar { text, .. } = &value.content else {
+        let Some(text) = value.text() else {
             self.error(
-                value.at,
+                value.place,
                 format!("{key}: this is {}; write a single value", value.describe()),
             );
             return None;
@@ -176,7 +182,7 @@ impl Reader<'_> {
         match alyx_config::expand(text, self.environment) {
             Ok(text) => Some(text),
             Err(message) => {
-                self.error(value.at, format!("{key}: {message}"));
+                self.error(value.place, format!("{key}: {message}"));
                 None
             }
         }

@@ -14,15 +14,14 @@ mod problem;
 mod reference;
 mod rules;
 mod value;
-pub mod yaml;
 
 use std::collections::BTreeMap;
 
 pub use expand::expand;
 pub use load::{LoadOptions, Loaded, Override};
 pub use model::{
-    Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions, LogFormat, LogLevel,
-    Logging, Pool, Realtime, Secret, Server,
+    Cluster, ClusterTls, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions,
+    LogFormat, LogLevel, Logging, Metrics, Pool, Realtime, Secret, Server, Turso,
 };
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference_markdown;

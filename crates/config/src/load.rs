@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use alyx_yaml::{Kind, Node};
+
 use crate::expand::expand;
 use crate::keys::Key;
 use crate::lookup::{self, Found};
@@ -10,7 +12,6 @@ use crate::model::Config;
 use crate::problem::{ConfigErrors, Origin, Problem};
 use crate::rules;
 use crate::value::Input;
-use crate::yaml::{self, Content, Node};
 
 /// Largest configuration file in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -69,6 +70,7 @@ impl Config {
         loader.apply_layer(&base, &mut config);
         loader.read_flags();
         loader.apply_layer(Path::new("."), &mut config);
+        rules::settle(&mut config, &loader.applied);
         rules::check(&config, &loader.applied, &mut loader.problems);
         if !loader.problems.is_empty() {
             return Err(ConfigErrors::new(loader.problems));
@@ -164,30 +166,30 @@ impl<'a> Loader<'a> {
             Ok(source) => source,
             Err(message) => return self.problem(origin, "", message),
         };
-        match yaml::parse(&source) {
-            Ok(root) if root.content == Content::Null => {}
-            Ok(root) if matches!(root.content, Content::Map(_)) => self.walk(path, &root, &mut Vec::new()),
+        match alyx_yaml::parse_unique(&source) {
+            Ok(root) if root.is_null() => {}
+            Ok(root) if matches!(root.kind.as_ref(), Kind::Map(_)) => self.walk(path, &root, &mut Vec::new()),
             Ok(root) => {
                 let message = format!("the file holds {}, not keys such as `server:`", root.describe());
-                self.problem(Origin::Line(path.to_owned(), root.at), "", message);
+                self.problem(Origin::Line(path.to_owned(), root.place), "", message);
             }
             Err(faults) => {
                 for fault in faults {
-                    self.problem(Origin::Line(path.to_owned(), fault.at), "", fault.message);
+                    self.problem(Origin::Line(path.to_owned(), fault.place), "", fault.message);
                 }
             }
         }
     }
 
     fn walk<'n>(&mut self, file: &Path, node: &'n Node, path: &mut Vec<&'n str>) {
-        let Content::Map(entries) = &node.content else {
-            if node.content != Content::Null {
+        let Kind::Map(entries) = node.kind.as_ref() else {
+            if !node.is_null() {
                 let message = format!(
                     "this is {}, but it holds further keys: {}",
                     node.describe(),
                     lookup::children(path).join(", ")
                 );
-                self.problem(Origin::Line(file.to_owned(), node.at), path.join("."), message);
+                self.problem(Origin::Line(file.to_owned(), node.place), path.join("."), message);
             }
             return;
         };
@@ -198,7 +200,7 @@ impl<'a> Loader<'a> {
                 Found::Key(found, word) => self.take(file, found, word, value),
                 Found::Nothing => {
                     let message = format!("there is no such key; {}", lookup::hint(path));
-                    self.problem(Origin::Line(file.to_owned(), key.at), path.join("."), message);
+                    self.problem(Origin::Line(file.to_owned(), key.place), path.join("."), message);
                 }
             }
             path.pop();
@@ -207,24 +209,26 @@ impl<'a> Loader<'a> {
 
     /// Takes the value of a key of the file, with its variables replaced.
     fn take(&mut self, file: &Path, key: &'static Key, word: String, node: &Node) {
-        let origin = Origin::Line(file.to_owned(), node.at);
+        let origin = Origin::Line(file.to_owned(), node.place);
         let path = key.path.replace("{runtime}", &word).replace("{name}", &word);
         let twice = |setting: &&Setting| std::ptr::eq(setting.key, key) && setting.word == word;
         if let Some(first) = self.layer.iter().find(twice) {
             let message = format!("the same key is also set at {}; keep one of them", first.origin);
             return self.problem(origin, path, message);
         }
-        let (written, expanded) = match &node.content {
-            Content::Null => return,
-            Content::Scalar { text, .. } => (
+        if node.is_null() {
+            return;
+        }
+        let (written, expanded) = match node.kind.as_ref() {
+            Kind::Scalar { text, .. } => (
                 text.clone(),
                 expand(text, &self.options.env).map(|text| (text.clone(), Input::One(text))),
             ),
-            Content::List(items) => match self.list(file, &path, items) {
+            Kind::List(items) => match self.list(file, &path, items) {
                 Some(items) => ("the list".to_owned(), Ok((items.join(","), Input::Many(items)))),
                 None => return,
             },
-            Content::Map(_) => {
+            Kind::Map(_) => {
                 let message = format!("this is a mapping; write {}", key.kind.takes());
                 return self.problem(origin, path, message);
             }
@@ -245,13 +249,13 @@ impl<'a> Loader<'a> {
     fn list(&mut self, file: &Path, path: &str, items: &[Node]) -> Option<Vec<String>> {
         let mut texts = Vec::with_capacity(items.len());
         for item in items {
-            let read = match &item.content {
-                Content::Scalar { text, .. } => expand(text, &self.options.env),
-                _ => Err(format!("an entry is {}; write a single word", item.describe())),
+            let read = match item.text() {
+                Some(text) => expand(text, &self.options.env),
+                None => Err(format!("an entry is {}; write a single word", item.describe())),
             };
             match read {
                 Ok(text) => texts.push(text),
-                Err(message) => self.problem(Origin::Line(file.to_owned(), item.at), path, message),
+                Err(message) => self.problem(Origin::Line(file.to_owned(), item.place), path, message),
             }
         }
         (texts.len() == items.len()).then_some(texts)

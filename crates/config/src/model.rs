@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Config {
     /// The public listener.
     pub server: Server,
-    /// The embedded database.
+    /// The database.
     pub database: Database,
     /// Functions and where they run.
     pub functions: Functions,
@@ -24,6 +24,10 @@ pub struct Config {
     pub realtime: Realtime,
     /// A built frontend, served beside the API.
     pub frontend: Frontend,
+    /// How the roles find and trust each other where each is a process of its own.
+    pub cluster: Cluster,
+    /// Health and metrics of a role that is a process of its own.
+    pub metrics: Metrics,
 }
 
 /// The public listener.
@@ -60,15 +64,29 @@ pub struct Cors {
     pub max_age: Duration,
 }
 
-/// The embedded database.
+/// The database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Database {
-    /// The database file.
+    /// The file of the embedded database.
     pub path: PathBuf,
     /// How long changes stay in the change log, at least a second.
     pub log_retention: Duration,
     /// Most changes kept in the change log, at least 100.
     pub log_max_rows: u64,
+    /// A libSQL server in place of the embedded database.
+    pub turso: Turso,
+}
+
+/// A libSQL server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turso {
+    /// Use it. Without a word about it, it is used where there is a `url`.
+    pub enabled: bool,
+    /// Where it is (`http`, `https`, `ws`, `wss` or `libsql`); present where it is enabled. Secret, since it may hold
+    /// a token.
+    pub url: Option<Secret>,
+    /// What it wants as a proof.
+    pub auth_token: Option<Secret>,
 }
 
 /// Functions and where they run.
@@ -238,6 +256,52 @@ pub struct Frontend {
     pub dist: Option<PathBuf>,
     /// Base URL of a development server that gets what the API does not serve.
     pub dev_proxy: Option<String>,
+}
+
+/// How the roles find and trust each other where each is a process of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// Name of the cluster, part of NATS subjects: letters, digits, `-` and `_`.
+    pub name: String,
+    /// Shared proof, at least [`Cluster::MIN_TOKEN`] characters.
+    pub token: Option<Secret>,
+    /// Mutual TLS, beside the token or in its place.
+    pub tls: Option<ClusterTls>,
+    /// `host:port` for other roles; port 0 takes a free one.
+    pub listen: String,
+    /// `host:port` at which the others reach this role; `None` means the real listen address.
+    pub advertise: Option<String>,
+    /// `host:port` of each control plane.
+    pub control_plane: Vec<String>,
+    /// URL of the NATS server. Secret, since it may hold a password.
+    pub nats: Option<Secret>,
+    /// This process's name in the directory; `None` means one that is made up at start.
+    pub node_id: Option<String>,
+}
+
+impl Cluster {
+    /// Shortest token in characters.
+    pub const MIN_TOKEN: usize = 32;
+}
+
+/// PEM files of mutual TLS.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterTls {
+    /// Certificates of the authority.
+    pub ca: PathBuf,
+    /// This role's certificate.
+    pub cert: PathBuf,
+    /// The key of `cert`.
+    pub key: PathBuf,
+    /// Name that every role's certificate carries; `None` where each carries the host name it is reached by.
+    pub server_name: Option<String>,
+}
+
+/// Health and metrics of a role that is a process of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metrics {
+    /// `host:port` to listen on; `None` means a free port of this machine alone.
+    pub listen: Option<String>,
 }
 
 /// A value that must not be printed: `Debug` and `Display` show `***`.

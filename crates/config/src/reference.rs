@@ -40,8 +40,8 @@ pub fn reference_markdown() -> String {
     }
     out.push_str(
         "\n## Without effect\n\nThese keys are read and checked, so that a file written for another version loads, \
-         and start-up says that they do nothing. `server.tls.enabled: true`, `database.turso.enabled: true` and a \
-         `database.turso.url` without `enabled: false` are errors: going on without them would be unsafe.\n\n\
+         and start-up says that they do nothing. `server.tls.enabled: true` is an error: going on without it \
+         would be unsafe.\n\n\
          | Key | Type | Why |\n|---|---|---|\n",
     );
     for key in keys::all() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::keys::Status;
 use crate::load::Setting;
-use crate::model::{Config, DocsUi, FunctionRuntime};
+use crate::model::{Cluster, Config, DocsUi, FunctionRuntime, Secret};
 use crate::problem::{Origin, Problem};
 
 /// Finds what no single key shows.
@@ -41,20 +41,114 @@ pub(crate) fn check(config: &Config, settings: &[Setting], problems: &mut Vec<Pr
             "this version does not speak TLS itself; put a proxy that does in front of it and set this to false",
         );
     }
-    // Writing to a local file where a shared database was asked for would send the data to the wrong place.
-    let turso = is_on(settings, "database.turso.enabled");
-    let turso_key = if turso.is_some() {
-        "database.turso.enabled"
-    } else {
-        "database.turso.url"
+    check_turso(config, &mut problem);
+    check_cluster(config, &mut problem);
+}
+
+/// Fills in what follows from other keys.
+pub(crate) fn settle(config: &mut Config, settings: &[Setting]) {
+    let turso = &mut config.database.turso;
+    turso.enabled = is_on(settings, "database.turso.enabled").unwrap_or(turso.url.is_some());
+}
+
+fn check_turso(config: &Config, problem: &mut impl FnMut(&str, &str)) {
+    const SCHEMES: [&str; 5] = ["http://", "https://", "ws://", "wss://", "libsql://"];
+    let turso = &config.database.turso;
+    if !turso.enabled {
+        return;
+    }
+    match turso.url.as_ref().map(Secret::expose) {
+        None => problem(
+            "database.turso.enabled",
+            "there is no `database.turso.url`; name the libSQL server there, or set this to false",
+        ),
+        Some(url) if !has_scheme(url, &SCHEMES) => problem(
+            "database.turso.url",
+            "this is not the URL of a libSQL server; write one such as http://host:8080 or libsql://name.turso.io",
+        ),
+        Some(_) => {}
+    }
+}
+
+fn check_cluster(config: &Config, problem: &mut impl FnMut(&str, &str)) {
+    let cluster = &config.cluster;
+    let plain = |name: &str| {
+        name.chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
     };
-    if turso == Some(true) || (turso.is_none() && last(settings, "database.turso.url").is_some()) {
+    if !plain(&cluster.name) || cluster.name.len() > 64 {
         problem(
-            turso_key,
-            "this version keeps its data in the embedded database only; remove `database.turso` or set its \
-             `enabled` to false",
+            "cluster.name",
+            "only letters, digits, `-` and `_`, at most 64, can be part of a NATS subject; choose another name",
         );
     }
+    if cluster
+        .token
+        .as_ref()
+        .is_some_and(|token| token.expose().len() < Cluster::MIN_TOKEN)
+    {
+        problem(
+            "cluster.token",
+            &format!(
+                "this is too short; write {} characters or more, such as `openssl rand -hex 32` prints",
+                Cluster::MIN_TOKEN
+            ),
+        );
+    }
+    if let Some(tls) = &cluster.tls {
+        for (key, path) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
+            if path.as_os_str().is_empty() {
+                problem(
+                    &format!("cluster.tls.{key}"),
+                    "mutual TLS needs `ca`, `cert` and `key`; set this one too, or remove `cluster.tls`",
+                );
+            }
+        }
+    }
+    let mut address = |key: &str, address: &str, free: bool| {
+        if !is_address(address, free) {
+            problem(key, &format!("`{address}` is no address; write `host:port`"));
+        }
+    };
+    address("cluster.listen", &cluster.listen, true);
+    if let Some(advertise) = &cluster.advertise {
+        address("cluster.advertise", advertise, false);
+    }
+    for endpoint in &cluster.control_plane {
+        address("cluster.control_plane", endpoint, false);
+    }
+    if let Some(listen) = &config.metrics.listen {
+        address("metrics.listen", listen, true);
+    }
+    if cluster
+        .nats
+        .as_ref()
+        .is_some_and(|url| !has_scheme(url.expose(), &["nats://", "tls://"]))
+    {
+        problem(
+            "cluster.nats",
+            "this is not the URL of a NATS server; write one such as nats://host:4222",
+        );
+    }
+}
+
+fn has_scheme(url: &str, schemes: &[&str]) -> bool {
+    schemes
+        .iter()
+        .any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
+        && !url.contains(char::is_whitespace)
+}
+
+/// `host:port`, with brackets around an IPv6 address; `free` also takes port 0.
+fn is_address(text: &str, free: bool) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let host_fits = !host.is_empty()
+        && (bracketed || !host.contains(':'))
+        && !host.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '@'));
+    host_fits && port.parse::<u16>().is_ok_and(|port| free || port > 0)
 }
 
 /// Says what was accepted without effect.

@@ -154,10 +154,40 @@ fn values_of_the_wrong_shape_and_unsafe_combinations_are_problems() {
         "server.tls.enabled: this version does not speak TLS",
     );
     check(
-        "database: {turso: {enabled: true, url: x}}",
-        "embedded database only",
+        "database: {turso: {enabled: true}}",
+        "there is no `database.turso.url`",
     );
-    check("database: {turso: {url: x}}", "embedded database only");
+    check(
+        "database: {turso: {enabled: true, url: x}}",
+        "turso.url: this is not the URL of a libSQL server",
+    );
+    check(
+        "database: {turso: {url: 'ftp://x'}}",
+        "not the URL of a libSQL server",
+    );
+    check("cluster: {name: 'a.b'}", "can be part of a NATS subject");
+    check("cluster: {token: short}", "cluster.token: this is too short");
+    check(
+        "cluster: {tls: {ca: a, cert: b}}",
+        "cluster.tls.key: mutual TLS needs",
+    );
+    check(
+        "cluster: {listen: '8190'}",
+        "cluster.listen: `8190` is no address",
+    );
+    check("cluster: {advertise: 'host:0'}", "`host:0` is no address");
+    check(
+        "cluster: {control_plane: ['::1:8190']}",
+        "`::1:8190` is no address",
+    );
+    check(
+        "cluster: {nats: 'host:4222'}",
+        "cluster.nats: this is not the URL",
+    );
+    check(
+        "metrics: {listen: 'http://x:1'}",
+        "metrics.listen: `http://x:1` is no address",
+    );
     check(
         "functions: {pools: {node: {min_warm: 5, max_instances: 2}}}",
         "cannot be kept ready",
@@ -175,13 +205,59 @@ fn values_of_the_wrong_shape_and_unsafe_combinations_are_problems() {
 }
 
 #[test]
+fn a_libsql_server_is_used_where_it_is_named_and_not_switched_off() {
+    let check = |yaml: &str, variables: &[(&str, &str)], expected: bool| {
+        let config = load_with(yaml, variables)
+            .unwrap_or_else(|errors| panic!("{errors}"))
+            .config;
+        assert_eq!(config.database.turso.enabled, expected, "{yaml} {variables:?}");
+    };
+    check("", &[], false);
+    check("database: {turso: {url: 'http://h:1'}}", &[], true);
+    check("database: {turso: {url: 'libsql://h', enabled: true}}", &[], true);
+    check(
+        "database: {turso: {url: 'libsql://h', enabled: false}}",
+        &[],
+        false,
+    );
+    check(
+        "database: {turso: {enabled: false}}",
+        &[("ALYX_DATABASE_TURSO_URL", "http://h:1")],
+        false,
+    );
+    check("database: {turso: {url: '${URL:-}'}}", &[], false);
+}
+
+#[test]
+fn a_cluster_is_read_whole_and_its_secrets_stay_hidden() {
+    let loaded = load_with(
+        "cluster:\n  name: shop\n  tls: {ca: ca.pem, cert: /c.pem, key: k.pem, server_name: alyx}\n\
+         \x20 listen: '[::]:0'\n  advertise: 'a.internal:8190'\n  control_plane: ['a:1', 'b:2']\n\
+         \x20 nats: 'nats://u:s3cr3t@host:4222'\n  node_id: g1\nmetrics: {listen: '0.0.0.0:9190'}\n",
+        &[("ALYX_CLUSTER_TOKEN", "s3cr3t-0123456789abcdef0123456789")],
+    )
+    .unwrap_or_else(|errors| panic!("{errors}"));
+    let cluster = &loaded.config.cluster;
+    assert_eq!(cluster.name, "shop");
+    assert_eq!(cluster.control_plane, ["a:1", "b:2"]);
+    assert_eq!(cluster.advertise.as_deref(), Some("a.internal:8190"));
+    assert_eq!(cluster.node_id.as_deref(), Some("g1"));
+    let tls = cluster.tls.as_ref().expect("mutual TLS");
+    assert_eq!(tls.cert, Path::new("/c.pem"));
+    assert_eq!(tls.server_name.as_deref(), Some("alyx"));
+    assert_eq!(loaded.config.metrics.listen.as_deref(), Some("0.0.0.0:9190"));
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert!(!format!("{:?}", loaded.config).contains("s3cr3t"));
+}
+
+#[test]
 fn keys_for_other_versions_are_accepted_with_one_warning_per_reason() {
     let loaded = load(
         "auth:\n  jwt: {secret: s3cr3t, access_ttl: 15m}\n  oauth: {github: {client_id: a, client_secret: b}}\n\
          storage: {backends: {local: {type: filesystem, filesystem: {path: ./files}}}}\n\
          server: {tls: {enabled: false}}\ndatabase: {turso: {enabled: false, url: x}}\nadmin_ui: {path: /_admin}\n",
     );
-    assert_eq!(loaded.warnings.len(), 5, "{:#?}", loaded.warnings);
+    assert_eq!(loaded.warnings.len(), 4, "{:#?}", loaded.warnings);
     let accounts = &loaded
         .warnings
         .iter()

@@ -11,23 +11,63 @@ use alyx_core::Value;
 use crate::model::{Collection, DefaultValue, Field, FieldType, Index, OnDelete, SortOrder};
 
 /// The time of the statement in the product's form.
-const SQL_NOW: &str = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
+pub(crate) const SQL_NOW: &str = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
 
 /// Statements that create the collection's table and all its indexes. Triggers are apart, see [`triggers`].
 pub fn create_table(collection: &Collection) -> Vec<String> {
-    let columns: Vec<String> = collection.fields.iter().map(column).collect();
-    let mut statements = vec![format!(
-        "CREATE TABLE {} ({}) STRICT",
-        quote(&collection.name),
-        columns.join(", ")
-    )];
-    for field in &collection.fields {
-        statements.extend(create_field_index(collection, field));
-    }
-    for index in &collection.indexes {
-        statements.push(create_index(collection, index));
-    }
+    let mut statements = vec![table(collection, &collection.name)];
+    statements.extend(indexes(collection));
     statements
+}
+
+/// The statement that creates the collection's table under a name, without its indexes.
+pub(crate) fn table(collection: &Collection, name: &str) -> String {
+    let columns: Vec<String> = collection.fields.iter().map(column).collect();
+    format!("CREATE TABLE {} ({}) STRICT", quote(name), columns.join(", "))
+}
+
+/// Statements that create all indexes of the collection.
+pub(crate) fn indexes(collection: &Collection) -> Vec<String> {
+    let of_fields = collection.fields.iter();
+    let of_fields = of_fields.filter_map(|field| create_field_index(collection, field));
+    let declared = collection
+        .indexes
+        .iter()
+        .map(|index| create_index(collection, index));
+    of_fields.chain(declared).collect()
+}
+
+/// Statements that give a table with the right columns the right constraints: a new one takes its rows, its
+/// counter and its name. Foreign keys must not be checked meanwhile; indexes and triggers go with the old one.
+pub(crate) fn rebuild(collection: &Collection) -> Vec<String> {
+    const REBUILT: &str = "_alyx_rebuilt";
+    let (old, new) = (quote(&collection.name), quote(REBUILT));
+    let names: Vec<String> = collection.fields.iter().map(|field| quote(&field.name)).collect();
+    let names = names.join(", ");
+    let mut statements = vec![
+        table(collection, REBUILT),
+        format!("INSERT INTO {new} ({names}) SELECT {names} FROM {old}"),
+    ];
+    if counts(collection) {
+        let name = text_literal(&collection.name);
+        statements.push(format!(
+            "UPDATE sqlite_sequence SET seq = max(seq, coalesce((SELECT seq FROM sqlite_sequence WHERE name = {name}), \
+             0)) WHERE name = '{REBUILT}'"
+        ));
+        statements.push(format!(
+            "INSERT INTO sqlite_sequence (name, seq) SELECT '{REBUILT}', seq FROM sqlite_sequence \
+             WHERE name = {name} AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = '{REBUILT}')"
+        ));
+    }
+    statements.push(format!("DROP TABLE {old}"));
+    statements.push(format!("ALTER TABLE {new} RENAME TO {old}"));
+    statements
+}
+
+/// Whether the table's key counts up without giving a number twice.
+pub(crate) fn counts(collection: &Collection) -> bool {
+    let primary = collection.primary_field();
+    primary.kind == FieldType::Int && primary.default == Some(DefaultValue::Auto)
 }
 
 /// Statements that create the triggers by which every insert, update and delete of the collection, whatever
@@ -252,7 +292,7 @@ pub(crate) fn storage_type(kind: FieldType) -> &'static str {
     }
 }
 
-fn literal(value: &Value) -> String {
+pub(crate) fn literal(value: &Value) -> String {
     match value {
         Value::Null => "NULL".to_owned(),
         Value::Int(int) => int.to_string(),

@@ -2,11 +2,6 @@
 //!
 //! Pure: no I/O, no runtime, no HTTP, no SQL driver. SQL leaves this crate as text.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "errors are rare and made once per request; `alyx_core::Error` is what crosses the seams"
-)]
-
 mod ddl;
 mod document;
 mod formats;
@@ -14,8 +9,8 @@ mod model;
 mod parse;
 mod plan;
 mod problem;
+mod settle;
 mod suggest;
-mod yaml;
 
 pub use ddl::{create_table, drop_triggers, triggers};
 pub use document::{
@@ -27,5 +22,6 @@ pub use model::{
     SortOrder, Validation,
 };
 pub use parse::{ParsedSchema, parse};
-pub use plan::{Plan, Step, Verdict, plan};
+pub use plan::{Plan, Step, Verdict, plan, plan_numbered};
 pub use problem::{Problem, SchemaErrors};
+pub use settle::{Column, Table, Tables, Transition, Undone};

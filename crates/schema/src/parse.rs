@@ -1,6 +1,6 @@
 //! `schema.yaml` to a checked [`Schema`], or to every problem in it.
 //!
-//! The file is read into a tree with places ([`crate::yaml`]) and walked; the walk goes on after a problem, so
+//! The file is read into a tree with places ([`alyx_yaml`]) and walked; the walk goes on after a problem, so
 //! one run reports them all. What this version does not have is refused by name, never ignored: an access rule
 //! that nobody evaluates would leave data open.
 
@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 
 use crate::model::{Access, Schema};
 use crate::problem::{Problem, SchemaErrors};
-use crate::yaml::{self, Kind, Node, Place};
+use alyx_yaml::{Kind, Node, Place};
 use walk::Walk;
 
 /// Options of the file as a whole.
@@ -72,17 +72,17 @@ fn read(source: &str, walk: &mut Walk) -> Schema {
         );
         return schema;
     }
-    match yaml::read(source) {
+    match alyx_yaml::parse(source) {
         Err(error) => walk.problems.push(Problem {
             path: String::new(),
             line: error.place.line,
             column: error.place.column,
-            message: format!("not valid YAML: {}", error.message),
+            message: error.message,
             hint: "check the indentation (spaces, not tabs), colons and quotes here and on the line before"
                 .to_owned(),
         }),
-        Ok(None) => walk.problem(Place::START, "", "the schema is empty", EXAMPLE),
-        Ok(Some(root)) => read_file(&root, walk, &mut schema),
+        Ok(root) if root.is_null() => walk.problem(Place::START, "", "the schema is empty", EXAMPLE),
+        Ok(root) => read_file(&root, walk, &mut schema),
     }
     schema
 }

@@ -3,14 +3,19 @@
 //! The plan compares two schemas; it does not look at the database. A step is safe only where it works on any
 //! data that the first schema allows and keeps all of it.
 
+mod convert;
 mod field;
 mod remedy;
 mod same;
 
 use std::sync::Arc;
 
+use remedy::Remedy;
+
 use crate::ddl;
 use crate::model::{Collection, Index, Schema};
+
+pub(crate) use field::obstacle;
 
 /// The steps from one schema to another.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +26,20 @@ pub struct Plan {
     before: Vec<Arc<Collection>>,
     /// Collections whose triggers are created last.
     after: Vec<Arc<Collection>>,
+    /// What the remedies have proposed so far.
+    proposed: Proposed,
+}
+
+/// The migrations that the remedies of a plan propose.
+#[derive(Debug, Clone, Default)]
+struct Proposed {
+    /// The number of the next one.
+    next: u32,
+    /// Where the collection's table must be made anew, that covers all of its refused steps: the migration and,
+    /// once it has been proposed, its file.
+    rebuild: Option<(Remedy, Option<String>)>,
+    /// Fields of the collection that may be renamed ones: new name, old name, file.
+    renames: Vec<(String, String, String)>,
 }
 
 /// One difference between two schemas.
@@ -45,7 +64,7 @@ pub enum Verdict {
     Refused {
         /// What would be lost or break.
         loses: String,
-        /// What to do instead.
+        /// What to do instead: in most cases the migration file to write, as text of several lines.
         remedy: String,
     },
 }
@@ -91,23 +110,61 @@ impl Plan {
         path: impl Into<String>,
         description: impl Into<String>,
         loses: impl Into<String>,
-        remedy: impl Into<String>,
+        remedy: &Remedy,
+    ) -> String {
+        let (remedy, file) = self.propose(remedy);
+        self.refuse_with(path, description, loses, remedy);
+        file
+    }
+
+    /// The text of a remedy and the file that it proposes.
+    fn propose(&mut self, remedy: &Remedy) -> (String, String) {
+        let remedy = match &self.proposed.rebuild {
+            Some((_, Some(file))) => {
+                return (
+                    format!("the migration `{file}` carries this out too"),
+                    file.clone(),
+                );
+            }
+            Some((rebuild, None)) => rebuild.clone(),
+            None => remedy.clone(),
+        };
+        let (text, file) = remedy.write(self.proposed.next);
+        self.proposed.next += 1;
+        if let Some((_, proposed)) = &mut self.proposed.rebuild {
+            *proposed = Some(file.clone());
+        }
+        (text, file)
+    }
+
+    fn refuse_with(
+        &mut self,
+        path: impl Into<String>,
+        description: impl Into<String>,
+        loses: impl Into<String>,
+        remedy: String,
     ) {
         self.steps.push(Step {
             path: path.into(),
             description: description.into(),
             verdict: Verdict::Refused {
                 loses: loses.into(),
-                remedy: remedy.into(),
+                remedy,
             },
             sql: Vec::new(),
         });
     }
 }
 
-/// The steps from `from`, which the database has, to `to`.
+/// The steps from `from`, which the database has, to `to`, in a project without migrations.
 pub fn plan(from: &Schema, to: &Schema) -> Plan {
+    plan_numbered(from, to, 1)
+}
+
+/// As [`plan`]; the migrations that it proposes are numbered from `next_migration`.
+pub fn plan_numbered(from: &Schema, to: &Schema, next_migration: u32) -> Plan {
     let mut plan = Plan::default();
+    plan.proposed.next = next_migration;
     if from.version != to.version {
         plan.safe(
             "version",
@@ -143,7 +200,7 @@ fn drop_collection(plan: &mut Plan, collection: &Collection) {
         format!("collections.{name}"),
         format!("the collection `{name}` is gone"),
         format!("every document of `{name}`"),
-        remedy::dropped_collection(name),
+        &remedy::dropped_collection(name),
     );
 }
 
@@ -151,6 +208,11 @@ fn change_collection(plan: &mut Plan, from: &Schema, before: &Arc<Collection>, a
     let path = format!("collections.{}", after.name);
     let fields_path = format!("{path}.fields");
     let mut columns_change = false;
+    let (old_key, new_key) = (before.primary_field(), after.primary_field());
+    let same_key =
+        old_key.name == new_key.name && ddl::storage_type(old_key.kind) == ddl::storage_type(new_key.kind);
+    plan.proposed.rebuild = (!same_key).then(|| (remedy::rebuilt(before, after), None));
+    plan.proposed.renames.clear();
     for field in &before.fields {
         if after.field(&field.name).is_none() {
             field::dropped(plan, &fields_path, before, field, after);
@@ -179,6 +241,7 @@ fn change_collection(plan: &mut Plan, from: &Schema, before: &Arc<Collection>, a
             new_index(plan, &path, before, after, index);
         }
     }
+    plan.proposed.rebuild = None;
     if before.access != after.access {
         plan.safe(format!("{path}.rules"), "who may do what changes", Vec::new());
     }
@@ -229,7 +292,7 @@ fn new_index(plan: &mut Plan, path: &str, before: &Collection, after: &Collectio
             path,
             format!("new unique index `{name}` over existing documents"),
             "nothing, but it fails where two documents share the values",
-            remedy::unique_index(name),
+            &remedy::unique_index(after, index),
         );
     } else {
         let description = format!("new index `{name}`");

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::cluster::secret;
 use super::{Key, Status};
 use crate::model::{Config, DocsUi, FunctionRuntime, LogFormat, LogLevel, Pool, Secret};
 use crate::value::{Kind, Set};
 
-const fn live(path: &'static str, default: &'static str, kind: Kind, doc: &'static str) -> Key {
+pub(super) const fn live(path: &'static str, default: &'static str, kind: Kind, doc: &'static str) -> Key {
     Key {
         path,
         aliases: &[],
@@ -17,7 +18,7 @@ const fn live(path: &'static str, default: &'static str, kind: Kind, doc: &'stat
     }
 }
 
-const fn optional(path: &'static str, kind: Kind, doc: &'static str) -> Key {
+pub(super) const fn optional(path: &'static str, kind: Kind, doc: &'static str) -> Key {
     Key {
         path,
         aliases: &[],
@@ -170,6 +171,23 @@ pub(super) static KEYS: &[Key] = &[
         count(100, |c, _, v| c.database.log_max_rows = v),
         "Most changes kept in the change log, however young.",
     ),
+    live(
+        "database.turso.enabled",
+        "false",
+        Kind::Bool(|c, _, v| c.database.turso.enabled = v),
+        "Keep the data in a libSQL server; without a word about it, one is used where `url` is set.",
+    ),
+    optional(
+        "database.turso.url",
+        Kind::Secret(|c, _, v| c.database.turso.url = secret(v)),
+        "The libSQL server: `http://`, `https://`, `ws://`, `wss://` or `libsql://`.",
+    ),
+    optional(
+        "database.turso.auth_token",
+        Kind::Secret(|c, _, v| c.database.turso.auth_token = secret(v)),
+        "What the libSQL server wants as a proof.",
+    )
+    .or(&["database.turso.token"]),
     live(
         "functions.enabled",
         "true",

@@ -1,5 +1,6 @@
 //! Every key of the configuration: the one source of parsing, environment names, defaults and documentation.
 
+mod cluster;
 mod live;
 mod no_effect;
 
@@ -8,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::{
-    Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions, LogFormat, LogLevel,
-    Logging, Realtime, Server,
+    Cluster, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions, LogFormat,
+    LogLevel, Logging, Metrics, Realtime, Server, Turso,
 };
 use crate::value::{Input, Kind};
 
@@ -51,7 +52,7 @@ impl Key {
 
 /// Every key, in the order of the documentation.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
-    live::KEYS.iter().chain(no_effect::KEYS)
+    live::KEYS.iter().chain(cluster::KEYS).chain(no_effect::KEYS)
 }
 
 impl Config {
@@ -102,6 +103,11 @@ fn blank() -> Config {
             path: PathBuf::new(),
             log_retention: Duration::ZERO,
             log_max_rows: 0,
+            turso: Turso {
+                enabled: false,
+                url: None,
+                auth_token: None,
+            },
         },
         functions: Functions {
             enabled: false,
@@ -138,6 +144,17 @@ fn blank() -> Config {
             dist: None,
             dev_proxy: None,
         },
+        cluster: Cluster {
+            name: String::new(),
+            token: None,
+            tls: None,
+            listen: String::new(),
+            advertise: None,
+            control_plane: Vec::new(),
+            nats: None,
+            node_id: None,
+        },
+        metrics: Metrics { listen: None },
     }
 }
 

@@ -41,7 +41,6 @@ const NO_ACCOUNTS: &str = "this version has no user accounts; `auth` is checked 
 const NO_STORAGE: &str = "this version has no file storage; `storage` is checked and has no effect";
 const NO_ADMIN_UI: &str = "this version has no admin UI; `admin_ui` is checked and has no effect";
 const NO_TLS: &str = "this version does not speak TLS itself; put a proxy that does in front of it";
-const NO_TURSO: &str = "this version keeps its data in the embedded database only";
 const NO_CLIENTS: &str = "this version generates no clients";
 const NO_IMAGE: &str = "functions run in the process driver, which needs no image";
 const NO_CPU_LIMIT: &str = "this version does not limit a function's share of the CPU";
@@ -56,9 +55,6 @@ pub(super) static KEYS: &[Key] = &[
     no_effect("server.tls.key_file", TEXT, NO_TLS),
     no_effect("server.tls.auto_tls", BOOL, NO_TLS),
     no_effect("server.tls.domain", TEXT, NO_TLS),
-    no_effect("database.turso.enabled", BOOL, NO_TURSO),
-    no_effect("database.turso.url", SECRET, NO_TURSO),
-    no_effect("database.turso.auth_token", SECRET, NO_TURSO).or(&["database.turso.token"]),
     no_effect("auth.jwt.secret", SECRET, NO_ACCOUNTS),
     no_effect("auth.jwt.access_ttl", DURATION, NO_ACCOUNTS),
     no_effect("auth.jwt.refresh_ttl", DURATION, NO_ACCOUNTS),

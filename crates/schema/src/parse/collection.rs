@@ -7,7 +7,7 @@ use super::index::IndexDraft;
 use super::walk::{Named, Walk, join};
 use super::{access, field, index};
 use crate::model::{Access, Collection, DefaultValue, Field, FieldType, Validation};
-use crate::yaml::Place;
+use alyx_yaml::Place;
 
 /// Options of a collection; `name` in the list form only.
 pub(crate) const COLLECTION_OPTIONS: [&str; 5] = ["name", "description", "fields", "indexes", "rules"];

@@ -3,7 +3,7 @@
 use super::walk::{Options, Walk, join};
 use crate::document::literal;
 use crate::model::{DefaultValue, Field, FieldType};
-use crate::yaml::{Kind, Node};
+use alyx_yaml::Node;
 
 /// Reads the default into the field, whose type and validation are known.
 pub(super) fn read(walk: &mut Walk, options: &Options<'_>, field: &mut Field, path: &str) {
@@ -109,31 +109,6 @@ fn json_text(node: &Node) -> Result<String, String> {
             return Err("begins like JSON and is none".to_owned());
         }
     }
-    to_json(node).map(|json| json.to_string())
-}
-
-fn to_json(node: &Node) -> Result<serde_json::Value, String> {
-    use serde_json::Value as Json;
-    match node.kind.as_ref() {
-        Kind::Scalar { .. } if node.is_null() => Ok(Json::Null),
-        Kind::Scalar { text, plain } => {
-            let number = Some(text).filter(|_| *plain).and_then(|text| text.parse().ok());
-            match (text.as_str(), number) {
-                ("true", _) if *plain => Ok(Json::Bool(true)),
-                ("false", _) if *plain => Ok(Json::Bool(false)),
-                (_, Some(number)) => Ok(Json::Number(number)),
-                (text, None) => Ok(Json::String(text.to_owned())),
-            }
-        }
-        Kind::List(items) => items.iter().map(to_json).collect(),
-        Kind::Map(entries) => {
-            let mut object = serde_json::Map::new();
-            for (key, value) in entries {
-                if object.insert(key.text.clone(), to_json(value)?).is_some() {
-                    return Err(format!("has the key `{}` twice", key.text));
-                }
-            }
-            Ok(Json::Object(object))
-        }
-    }
+    let json = node.to_json().map_err(|fault| fault.message)?;
+    Ok(json.to_string())
 }

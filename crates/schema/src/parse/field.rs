@@ -5,7 +5,7 @@ use super::walk::{Named, Options, Walk, join};
 use super::{default, validation};
 use crate::model::{Field, FieldType, Validation};
 use crate::suggest::nearest;
-use crate::yaml::{Kind, Node, Place};
+use alyx_yaml::{Kind, Node, Place};
 
 /// Options of a field; `name` in the list form only.
 pub(crate) const FIELD_OPTIONS: [&str; 18] = [

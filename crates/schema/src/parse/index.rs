@@ -8,7 +8,7 @@ use super::walk::{Walk, join};
 use crate::ddl::{field_index_name, unique_index_name};
 use crate::model::{Index, SortOrder};
 use crate::suggest::nearest;
-use crate::yaml::{Kind, Node, Place};
+use alyx_yaml::{Kind, Node, Place};
 
 /// Options of an index.
 pub(crate) const INDEX_OPTIONS: [&str; 4] = ["name", "fields", "unique", "order"];

@@ -5,7 +5,7 @@ use super::field::either;
 use super::walk::{Options, Walk, join};
 use crate::model::{Field, FieldType, OnDelete, Reference};
 use crate::suggest::nearest;
-use crate::yaml::Place;
+use alyx_yaml::Place;
 
 /// A foreign key whose target is not looked up yet.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use regex::Regex;
 use super::walk::{Options, Walk, join};
 use crate::model::{FieldType, Format, Validation};
 use crate::suggest::nearest;
-use crate::yaml::Node;
+use alyx_yaml::Node;
 
 /// Options under `validate`.
 pub(crate) const VALIDATE_OPTIONS: [&str; 7] = [

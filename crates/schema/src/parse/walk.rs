@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::problem::Problem;
 use crate::suggest::nearest;
-use crate::yaml::{Key, Kind, Node, Place};
+use alyx_yaml::{Key, Kind, Node, Place};
 
 /// More problems than this are not reported.
 const MOST: usize = 200;

@@ -7,22 +7,40 @@ use crate::model::{Collection, DefaultValue, Field, FieldType, Index, OnDelete, 
 /// A field that is gone.
 pub(super) fn dropped(plan: &mut Plan, path: &str, before: &Collection, field: &Field, after: &Collection) {
     let name = &field.name;
+    let taken = |new: &str| plan.proposed.renames.iter().any(|(taken, ..)| taken == new);
     let renamed = after
         .fields
         .iter()
-        .find(|new| new.kind == field.kind && before.field(&new.name).is_none())
-        .map(|new| new.name.as_str());
-    let remedy = if field.primary {
-        remedy::primary(&before.name)
-    } else {
-        remedy::dropped_field(&before.name, name, renamed)
+        .find(|new| new.kind == field.kind && before.field(&new.name).is_none() && !taken(&new.name));
+    let remedy = match renamed {
+        Some(new) => remedy::renamed_field(&before.name, name, &new.name),
+        None => remedy::dropped_field(&before.name, name),
     };
-    plan.refuse(
+    let file = plan.refuse(
         format!("{path}.{name}"),
         format!("the field `{name}` is gone"),
         format!("the value of `{name}` in every document of `{}`", before.name),
-        remedy,
+        &remedy,
     );
+    if let Some(new) = renamed {
+        plan.proposed.renames.push((new.name.clone(), name.clone(), file));
+    }
+}
+
+/// Why a new field cannot simply be added to a table with rows, if it cannot.
+pub(crate) fn obstacle(field: &Field) -> Option<&'static str> {
+    let filled = field.default.is_some() || field.on_update_now;
+    if field.primary {
+        Some("the primary key of every document")
+    } else if !field.nullable && !filled {
+        Some("nothing, but existing documents would have no value for it")
+    } else if field.unique && (!field.nullable || field.default.is_some()) {
+        Some("nothing, but existing documents would all have the same value")
+    } else if field.references.is_some() && (!field.nullable || field.default.is_some()) {
+        Some("nothing, but existing documents would refer to something that need not exist")
+    } else {
+        None
+    }
 }
 
 /// A new field. Whether the table gets a column.
@@ -30,35 +48,27 @@ pub(super) fn added(plan: &mut Plan, path: &str, after: &Collection, field: &Fie
     let name = &field.name;
     let path = format!("{path}.{name}");
     let description = format!("new field `{name}`");
-    let filled = field.default.is_some() || field.on_update_now;
-    let refusal = if field.primary {
-        Some(("the primary key of every document", remedy::primary(&after.name)))
-    } else if !field.nullable && !filled {
-        Some((
-            "nothing, but existing documents would have no value for it",
-            remedy::needs_default(name),
-        ))
-    } else if field.unique && (!field.nullable || field.default.is_some()) {
-        Some((
-            "nothing, but existing documents would all have the same value",
-            remedy::unique_field(name),
-        ))
-    } else if field.references.is_some() && (!field.nullable || field.default.is_some()) {
-        Some((
-            "nothing, but existing documents would refer to something that need not exist",
-            remedy::new_reference(name),
-        ))
-    } else {
-        None
+    let Some(loses) = obstacle(field) else {
+        let mut sql = ddl::add_column(after, field);
+        sql.extend(ddl::create_field_index(after, field));
+        plan.safe(path, description, sql);
+        return true;
     };
-    if let Some((loses, remedy)) = refusal {
-        plan.refuse(path, description, loses, remedy);
+    let rename = plan.proposed.renames.iter().find(|(new, ..)| new == name);
+    if let Some((_, old, file)) = rename.filter(|_| plan.proposed.rebuild.is_none()) {
+        let remedy = remedy::brought(file, old, name);
+        plan.refuse_with(path, description, loses, remedy);
         return false;
     }
-    let mut sql = ddl::add_column(after, field);
-    sql.extend(ddl::create_field_index(after, field));
-    plan.safe(path, description, sql);
-    true
+    let advice = if field.unique {
+        format!("make `{name}` `nullable: true` without a default, or take `unique` off it")
+    } else if field.references.is_some() {
+        format!("make `{name}` `nullable: true` without a default, so that old documents refer to nothing")
+    } else {
+        format!("give `{name}` a `default`, or make it `nullable: true`")
+    };
+    plan.refuse(path, description, loses, &remedy::filled(after, field, advice));
+    false
 }
 
 /// A field that both schemas have. Whether the table's column is replaced.
@@ -70,7 +80,7 @@ pub(super) fn changed(
     (after, new): (&Collection, &Field),
 ) -> bool {
     let path = format!("{path}.{}", new.name);
-    if refuse_changes(plan, &path, from, (before, old), new) {
+    if refuse_changes(plan, &path, from, (before, old), (after, new)) {
         return false;
     }
     let loosened = new.nullable && !old.nullable;
@@ -124,50 +134,49 @@ fn refuse_changes(
     path: &str,
     from: &Schema,
     (before, old): (&Collection, &Field),
-    new: &Field,
+    (after, new): (&Collection, &Field),
 ) -> bool {
-    let name = &new.name;
     let (description, loses, remedy) = if old.primary != new.primary {
         (
             "the primary field changes".to_owned(),
             "the identity of every document",
-            remedy::primary(&before.name),
+            remedy::rebuilt(before, after),
         )
     } else if !same_storage(old.kind, new.kind) {
         (
             format!("the type changes from {} to {}", old.kind.name(), new.kind.name()),
             "values that do not convert",
-            remedy::converted(&before.name, name),
+            remedy::converted_field(after, old, new),
         )
     } else if old.nullable && !new.nullable {
         (
             "it may not be null any more".to_owned(),
             "nothing, but it fails where a document has no value for it",
-            remedy::required(name),
+            remedy::required(after, new),
         )
     } else if new.unique && !old.unique && !new.primary {
         (
             "it must be unique".to_owned(),
             "nothing, but it fails where two documents share a value",
-            remedy::unique_field(name),
+            remedy::unique_field(after, new),
         )
     } else if old.references != new.references {
         (
             reference_change(old.references.as_ref(), new.references.as_ref()),
             "nothing, but the table would have to be rebuilt while others refer to it",
-            remedy::converted(&before.name, name),
+            remedy::reference(after, new),
         )
     } else if new.nullable && !old.nullable && (old.references.is_some() || is_referenced(from, before, old))
     {
         (
             "it may be null from now on, and it is part of a foreign key".to_owned(),
             "nothing, but the table would have to be rebuilt while others refer to it",
-            remedy::referenced(name),
+            remedy::loosened(after, new),
         )
     } else {
         return false;
     };
-    plan.refuse(path, description, loses, remedy);
+    plan.refuse(path, description, loses, &remedy);
     true
 }
 

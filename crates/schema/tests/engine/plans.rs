@@ -1,7 +1,7 @@
 //! Plans, carried out on data.
 
 use alyx_core::Value;
-use alyx_schema::{Plan, Schema, Verdict, plan, read_create, row_from_image};
+use alyx_schema::{Plan, Schema, Verdict, plan, plan_numbered, read_create, row_from_image};
 
 use crate::{Database, NOW, schema};
 
@@ -295,6 +295,10 @@ fn check_refused(from: &str, to: &str, path: &str, loses: &str, remedy: &str) {
     };
     assert!(lost.contains(loses), "{lost}");
     assert!(advice.contains(remedy), "{advice}");
+    assert!(
+        advice.contains("write the migration `migrations/001_"),
+        "{advice}"
+    );
     assert!(step.sql.is_empty() && plan.statements().is_empty());
 }
 
@@ -307,19 +311,19 @@ fn changes_of_fields_that_would_lose_data_are_refused_with_a_remedy() {
         "more: {type: int, nullable: true}",
         "fields.body",
         "every document of `posts`",
-        "`internal: true` hides",
+        "migrations/001_drop_posts_body.yaml",
     );
     check(
         "content: {type: text, nullable: true}",
         "fields.body",
         "`body`",
-        "SET \"content\" = \"body\"",
+        "{type: rename_field, collection: posts, from: body, to: content}",
     );
     check(
         "body: {type: json, nullable: true}",
         "fields.body",
         "do not convert",
-        "body_new",
+        "json_quote(\"body\")",
     );
     check(
         "body: {type: text}",
@@ -348,10 +352,16 @@ fn changes_of_references_and_unique_indexes_are_refused_with_a_remedy() {
         "",
         "fields.owner",
         "rebuilt",
-        "owner_new",
+        "operations: []",
     );
     let action = "users.id, onDelete: set null}";
-    check_refused("users.id}", action, "fields.owner", "rebuilt", "owner_new");
+    check_refused(
+        "users.id}",
+        action,
+        "fields.owner",
+        "rebuilt",
+        "SET \"owner\" = NULL",
+    );
     let unique = "fields: [title, stars], unique: true}";
     check_refused(
         "fields: [title, stars]}",
@@ -388,4 +398,30 @@ fn the_identity_of_documents_does_not_change() {
         "id: {type: int, primary: true}",
     );
     check("a: {type: string}", "a: {type: string, primary: true}");
+}
+
+#[test]
+fn proposed_migrations_have_numbers_of_their_own() {
+    let to = schema(
+        "collections: {users: {fields: {name: {type: string, unique: true}}}, posts: {fields: {heading: {type: string}, \
+         stars: {type: string}}}}",
+    );
+    let plan = plan_numbered(&schema(BASE), &to, 41);
+    let remedies: Vec<&str> = plan
+        .refused()
+        .filter_map(|step| match &step.verdict {
+            Verdict::Refused { remedy, .. } => remedy.split('`').find(|word| word.starts_with("migrations/")),
+            Verdict::Safe => None,
+        })
+        .collect();
+    assert_eq!(
+        remedies,
+        [
+            "migrations/041_rename_posts_title.yaml",
+            "migrations/042_drop_posts_owner.yaml",
+            "migrations/043_drop_posts_body.yaml",
+            "migrations/041_rename_posts_title.yaml",
+            "migrations/044_convert_posts_stars.yaml",
+        ]
+    );
 }

@@ -1,18 +1,14 @@
-//! The control plane over a real store and real files.
+//! The state that is published, live and over restarts.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use alyx_config::Config;
-use alyx_control_plane::{ControlPlane, Options};
-use alyx_core::{Statement, SystemClock, Value};
-use alyx_service::health::{Report, Status};
-use alyx_service::state::{ControlPlane as _, DesiredState, StateWatch};
-use alyx_service::tasks::Tasks;
-use alyx_store::{EmbeddedOptions, Expect, Read, ReadCost, Store, Write, WriteStep};
+use alyx_core::{Statement, Value};
+use alyx_service::health::Status;
+use alyx_service::state::{ControlPlane as _, DesiredState};
+
+use crate::support::{Project, health, health_where, state_where};
 
 const POSTS: &str = "collections:\n  posts:\n    fields:\n      id: {type: uuid, primary: true, default: auto}\n\
                      \x20     title: {type: string}\n";
@@ -22,111 +18,6 @@ const WITHOUT_TITLE: &str =
     "collections:\n  posts:\n    fields:\n      id: {type: uuid, primary: true, default: auto}\n";
 const BROKEN: &str =
     "collections:\n  posts:\n    fields:\n      id: {type: uuuid, primary: true}\n      t: {type: no}\n";
-
-struct Project {
-    dir: tempfile::TempDir,
-    store: Store,
-    tasks: Tasks,
-}
-
-impl Project {
-    fn new(schema: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store =
-            Store::open_embedded(EmbeddedOptions::new(dir.path().join("alyx.db")), |_| {}).expect("opened");
-        let project = Self {
-            dir,
-            store,
-            tasks: Tasks::new(),
-        };
-        fs::create_dir(project.path("functions")).expect("made");
-        project.write("schema.yaml", schema);
-        project
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Writes as editors do: another file, then a rename.
-    fn write(&self, name: &str, text: &str) {
-        let unfinished = self.path(".unfinished");
-        fs::write(&unfinished, text).expect("written");
-        fs::rename(unfinished, self.path(name)).expect("renamed");
-    }
-
-    async fn try_start(&self, watch: bool) -> alyx_core::Result<Arc<ControlPlane>> {
-        let mut functions = Config::default().functions;
-        functions.path = self.path("functions");
-        let options = Options {
-            schema_path: self.path("schema.yaml"),
-            functions: Some(functions),
-            state_dir: self.path(".alyx"),
-            watch,
-            env: BTreeMap::new(),
-        };
-        ControlPlane::start(options, self.store.clone(), Arc::new(SystemClock), &self.tasks).await
-    }
-
-    async fn start(&self) -> Arc<ControlPlane> {
-        self.try_start(true).await.expect("started")
-    }
-
-    async fn insert_post(&self) {
-        let statement = Statement::new(
-            "INSERT INTO posts (id, title) VALUES ('1', 'x')",
-            Vec::<Value>::new(),
-        );
-        let write = Write {
-            steps: vec![WriteStep {
-                statement,
-                expect: Expect::Row,
-            }],
-            deadline: Instant::now() + Duration::from_secs(10),
-        };
-        self.store.write(write).await.expect("inserted");
-    }
-
-    async fn count(&self, sql: &str) -> Option<i64> {
-        let read = Read {
-            statements: vec![Statement::new(sql, Vec::<Value>::new())],
-            cost: ReadCost::Scan,
-            deadline: Instant::now() + Duration::from_secs(10),
-        };
-        let reply = self.store.read(read).await.ok()?;
-        reply.results[0].rows[0][0].as_int()
-    }
-}
-
-/// The first state for which `holds` is true.
-async fn state_where(watch: &mut StateWatch, holds: impl Fn(&DesiredState) -> bool) -> Arc<DesiredState> {
-    let found = tokio::time::timeout(Duration::from_secs(20), watch.wait_for(|state| holds(state)))
-        .await
-        .map(|state| Arc::clone(&state.expect("the plane lives")));
-    found.unwrap_or_else(|_| panic!("the state is still {:?}", watch.borrow()))
-}
-
-async fn health(plane: &Arc<ControlPlane>, name: &str) -> Report {
-    let check = plane
-        .health_checks()
-        .into_iter()
-        .find(|check| check.name() == name)
-        .expect("there is such a check");
-    check.check().await
-}
-
-/// The first report for which `holds` is true.
-async fn health_where(plane: &Arc<ControlPlane>, name: &str, holds: impl Fn(&Report) -> bool) -> Report {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        let report = health(plane, name).await;
-        if holds(&report) {
-            return report;
-        }
-        assert!(Instant::now() < until, "the report is still {report:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 fn has_field(state: &DesiredState, field: &str) -> bool {
     state

@@ -1,0 +1,143 @@
+//! From the files of the schema to tables that are so.
+
+use std::sync::Arc;
+
+use alyx_core::{Clock, Error, ErrorKind, Result};
+use alyx_schema::{Schema, SchemaErrors};
+use alyx_store::Store;
+
+use crate::failure::chain;
+use crate::migrations::{self, Migration};
+use crate::options::Options;
+use crate::plane::Trouble;
+use crate::revision::{self, Revision};
+use crate::schema::{self, Candidate, Refusal};
+
+/// The revision that is in force after start, and its schema.
+pub(crate) async fn first_schema(
+    options: &Options,
+    store: &Store,
+    clock: &dyn Clock,
+    trouble: &mut Trouble,
+) -> Result<(Revision, Arc<Schema>)> {
+    let candidate = read_schema(options).await;
+    let Some(mut applied) = revision::last(store).await? else {
+        let mut none = Revision {
+            id: 0,
+            source: String::new(),
+        };
+        let candidate = candidate.map_err(invalid)?;
+        let schema = Arc::clone(&candidate.schema);
+        apply(store, clock, &mut none, &Arc::default(), candidate)
+            .await
+            .map_err(invalid)?;
+        return Ok((none, schema));
+    };
+    let served = parse_applied(&applied).map_err(unreadable_history)?;
+    let outcome = match candidate {
+        Ok(candidate) => {
+            let schema = Arc::clone(&candidate.schema);
+            apply(store, clock, &mut applied, &served, candidate)
+                .await
+                .map(|_| schema)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match outcome {
+        Ok(schema) => Ok((applied, schema)),
+        Err(refusal) => {
+            tracing::error!(
+                "{refusal}\nthe schema that was applied last (revision {}) is served instead",
+                applied.id
+            );
+            trouble.schema = Some(refusal.to_string());
+            Ok((applied, served))
+        }
+    }
+}
+
+/// Carries out what leads from `served` to the candidate, with its record in the same transaction. `false` where
+/// they are the same in everything that matters and no migration is pending.
+pub(crate) async fn apply(
+    store: &Store,
+    clock: &dyn Clock,
+    applied: &mut Revision,
+    served: &Arc<Schema>,
+    candidate: Candidate,
+) -> Result<bool, Refusal> {
+    for warning in &candidate.warnings {
+        tracing::warn!("schema: {warning}");
+    }
+    let history = migrations::applied(store)
+        .await
+        .map_err(|error| Refusal::Failed(chain(&error)))?;
+    let next = migrations::next(&candidate.migrations, &history);
+    let pending = migrations::pending(candidate.migrations, &history).map_err(Refusal::Disordered)?;
+    let revision = Revision {
+        id: applied.id + 1,
+        source: candidate.source,
+    };
+    let mut records = revision::record(&revision, clock.timestamp());
+    if !pending.is_empty() {
+        records.extend(migrations::record(&pending, &clock.timestamp()));
+    }
+    if pending.is_empty() || applied.id == 0 {
+        // A database that is new is made as the schema says: there is nothing that a migration could migrate.
+        let plan = schema::plan(served, &candidate.schema, next)?;
+        if plan.is_empty() && applied.id > 0 {
+            return Ok(false);
+        }
+        let mut statements = schema::statements(&plan);
+        statements.extend(records);
+        store
+            .migrate(statements)
+            .await
+            .map_err(|error| Refusal::Failed(chain(&error)))?;
+        if applied.id > 0 {
+            for step in &plan.steps {
+                tracing::info!("schema: {}: {}", step.path, step.description);
+            }
+        }
+    } else {
+        let names: Vec<String> = pending.iter().map(described).collect();
+        let schemas = (Arc::clone(served), candidate.schema);
+        migrations::carry_out(store, schemas, pending, records)
+            .await
+            .map_err(|error| Refusal::Unmigrated(chain(&error)))?;
+        for name in names {
+            tracing::info!("migration {name} is applied");
+        }
+    }
+    *applied = revision;
+    Ok(true)
+}
+
+fn described(migration: &Migration) -> String {
+    format!("{} ({})", migration.version, migration.name)
+}
+
+pub(crate) async fn read_schema(options: &Options) -> Result<Candidate, Refusal> {
+    let path = options.schema_path.clone();
+    tokio::task::spawn_blocking(move || schema::read(&path))
+        .await
+        .unwrap_or_else(|error| Err(Refusal::Failed(error.to_string())))
+}
+
+fn parse_applied(revision: &Revision) -> Result<Arc<Schema>, SchemaErrors> {
+    let name = format!("schema revision {} in the database", revision.id);
+    alyx_schema::parse(&revision.source, &name).map(|parsed| Arc::new(parsed.schema))
+}
+
+fn unreadable_history(errors: SchemaErrors) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "SCHEMA_HISTORY_BROKEN",
+        format!(
+            "this version cannot read the schema that was applied last; start the version that applied it\n{errors}"
+        ),
+    )
+}
+
+fn invalid(refusal: Refusal) -> Error {
+    Error::new(ErrorKind::InvalidInput, "SCHEMA_INVALID", refusal.to_string())
+}

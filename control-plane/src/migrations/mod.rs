@@ -1,0 +1,63 @@
+//! Migration files: what the user has decided to do with the data where a change of the schema would lose some.
+//!
+//! **Invariant:** an operation is carried out exactly once: its record is written by the transaction that carries it
+//! out, and a file that was applied may neither change nor vanish from before a later one.
+//!
+//! `down` is read and checked, and nothing runs it: there is no way back yet.
+
+mod carry_out;
+mod file;
+mod history;
+mod parse;
+
+pub(crate) use carry_out::carry_out;
+pub(crate) use file::{folder, read_all};
+pub(crate) use history::{Applied, applied, record};
+pub(crate) use parse::{Migration, Operation};
+
+/// The migrations that are still to be applied, in order.
+///
+/// # Errors
+/// Everything in which the files and the history contradict each other, one line each.
+pub(crate) fn pending(files: Vec<Migration>, history: &[Applied]) -> Result<Vec<Migration>, Vec<String>> {
+    let mut problems = Vec::new();
+    let last_file = files.last().map_or(0, |file| file.version);
+    let last_applied = history.last().map_or(0, |applied| applied.version);
+    for applied in history {
+        let (version, name) = (applied.version, &applied.name);
+        match files.iter().find(|file| file.version == version) {
+            None if version < last_file => problems.push(format!(
+                "migration {version} ({name}) was applied at {}, and its file is missing while later ones are there; \
+                 put it back",
+                applied.at
+            )),
+            Some(file) if file.checksum != applied.checksum => problems.push(format!(
+                "{}: it was changed after it was applied at {}; put the old text back, and write what is new into a \
+                 migration with a new number",
+                file.path, applied.at
+            )),
+            None | Some(_) => {}
+        }
+    }
+    let is_applied = |file: &Migration| history.iter().any(|applied| applied.version == file.version);
+    let pending: Vec<Migration> = files.into_iter().filter(|file| !is_applied(file)).collect();
+    for file in pending.iter().filter(|file| file.version < last_applied) {
+        problems.push(format!(
+            "{}: it is not applied yet, and migration {last_applied} is; give it the number {}",
+            file.path,
+            last_applied.max(last_file) + 1
+        ));
+    }
+    if problems.is_empty() {
+        Ok(pending)
+    } else {
+        Err(problems)
+    }
+}
+
+/// The number of the next migration to be written.
+pub(crate) fn next(files: &[Migration], history: &[Applied]) -> u32 {
+    let files = files.iter().map(|file| file.version);
+    let applied = history.iter().map(|applied| applied.version);
+    files.chain(applied).max().unwrap_or(0).saturating_add(1)
+}

@@ -1,0 +1,57 @@
+//! Values as SQL: of one type from another, and for documents that have none.
+
+use crate::ddl::{SQL_NOW, literal, storage_type, text_literal};
+use crate::model::{DefaultValue, Field, FieldType};
+
+/// The expression that makes a value of type `to` from the column `name` of type `from`; the name itself where
+/// every value can stay as it is.
+pub(super) fn converted(from: FieldType, to: FieldType, name: &str) -> String {
+    if from == to {
+        return name.to_owned();
+    }
+    let number = matches!(from, FieldType::Int | FieldType::Float | FieldType::Bool);
+    match to {
+        FieldType::Json => match from {
+            FieldType::Bool => format!("CASE {name} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END"),
+            FieldType::Int | FieldType::Float => format!("CAST({name} AS TEXT)"),
+            FieldType::Blob => format!("json_quote(hex({name}))"),
+            _ => format!("CASE WHEN {name} IS NOT NULL THEN json_quote({name}) END"),
+        },
+        FieldType::Timestamp if number => format!("strftime('%Y-%m-%dT%H:%M:%fZ', {name}, 'unixepoch')"),
+        FieldType::Timestamp => format!("strftime('%Y-%m-%dT%H:%M:%fZ', {name})"),
+        FieldType::Bool if number => format!("{name} <> 0"),
+        FieldType::Bool => format!("{name} IN ('true', '1')"),
+        FieldType::Uuid => format!("lower(CAST({name} AS TEXT))"),
+        FieldType::String | FieldType::Text if from == FieldType::Bool => {
+            format!("CASE {name} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END")
+        }
+        FieldType::String | FieldType::Text | FieldType::Int | FieldType::Float | FieldType::Blob => {
+            if storage_type(from) == storage_type(to) {
+                name.to_owned()
+            } else {
+                format!("CAST({name} AS {})", storage_type(to))
+            }
+        }
+    }
+}
+
+/// A value for documents that have none: the default, else the plainest one of the type.
+pub(super) fn sample(field: &Field) -> String {
+    match (&field.default, field.kind) {
+        (Some(DefaultValue::Literal(value)), _) => literal(value),
+        (_, FieldType::Uuid) => {
+            // RFC 9562, version 4.
+            "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2) || '-a' \
+             || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))"
+                .to_owned()
+        }
+        (_, FieldType::String | FieldType::Text) => {
+            text_literal(field.validation.one_of.first().map_or("", String::as_str))
+        }
+        (_, FieldType::Int | FieldType::Bool) => "0".to_owned(),
+        (_, FieldType::Float) => "0.0".to_owned(),
+        (_, FieldType::Timestamp) => SQL_NOW.to_owned(),
+        (_, FieldType::Json) => "'{}'".to_owned(),
+        (_, FieldType::Blob) => "x''".to_owned(),
+    }
+}
