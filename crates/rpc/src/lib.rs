@@ -1,0 +1,32 @@
+//! gRPC between roles: listeners and channels that are never open by default, errors and call metadata across the
+//! wire.
+//!
+//! Knows no service: a role brings its routes to [`serve`] and wraps a [`Channel`] in the client it needs.
+//!
+//! **Invariant:** there is no [`Security`] without a token or certificates, and no way to listen or connect without
+//! a [`Security`].
+//!
+//! **Invariant:** [`from_status`] of [`to_status`] of an error is that error but for its `source`, which stays where
+//! it arose and is logged there.
+
+mod auth;
+mod backoff;
+mod body;
+mod call;
+mod channel;
+mod outbox;
+mod security;
+mod server;
+mod status;
+
+pub use backoff::Backoff;
+pub use body::{AHEAD, Assembly, BodyKey, PIECE};
+pub use call::Call;
+pub use channel::{Channel, connect};
+pub use outbox::{Outbox, Outgoing, Piece};
+pub use security::{MIN_TOKEN_BYTES, Security, TlsFiles};
+pub use server::{Listener, Server, bind, serve};
+pub use status::{from_status, from_wire, to_status, to_wire};
+
+/// Largest message that a service should accept, in bytes; for `max_decoding_message_size`.
+pub const MAX_MESSAGE_BYTES: usize = 32 << 20;
