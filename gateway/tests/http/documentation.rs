@@ -16,7 +16,7 @@ const SOURCES: [&str; 7] = [
     "runtimes",
 ];
 /// Starts of texts that look like codes and are names of environment variables.
-const OTHERS: [&str; 3] = ["ALYX_", "CARGO_", "NODE_"];
+const OTHERS: [&str; 4] = ["OUT_DIR", "ALYX_", "CARGO_", "NODE_"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
