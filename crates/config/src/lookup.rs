@@ -1,5 +1,7 @@
 //! From a dotted path or an environment name to its key, and hints for names that are none.
 
+use alyx_core::nearest;
+
 use crate::keys::{self, Key, RUNTIMES};
 
 /// Variables with the product's prefix that are no keys: the command line and the tests read them.
@@ -77,7 +79,7 @@ pub(crate) fn hint(segments: &[&str]) -> String {
         return String::new();
     };
     let here = children(parent);
-    if let Some(close) = closest(unknown, here.iter().map(String::as_str)) {
+    if let Some(close) = nearest(unknown, here.iter().map(String::as_str)) {
         return format!("did you mean `{close}`?");
     }
     let elsewhere = keys::all()
@@ -120,41 +122,10 @@ pub(crate) fn is_other_variable(name: &str) -> bool {
 /// The variable that was probably meant.
 pub(crate) fn variable_hint(name: &str) -> String {
     let names: Vec<String> = keys::all().map(|key| environment_name(key.path)).collect();
-    match closest(name, names.iter().map(String::as_str)) {
+    match nearest(name, names.iter().map(String::as_str)) {
         Some(close) => format!("; did you mean {close}?"),
         None => String::new(),
     }
-}
-
-/// The candidate that differs least, if it differs by little.
-fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = word.chars().count().div_ceil(3).min(4);
-    candidates
-        .map(|candidate| {
-            (
-                distance(&word.to_lowercase(), &candidate.to_lowercase()),
-                candidate,
-            )
-        })
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein distance: insertions, deletions and replacements.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().take(100).collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().take(100).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod clock;
 mod error;
 mod ids;
 mod sql;
+mod suggest;
 mod units;
 mod value;
 
@@ -13,5 +14,6 @@ pub use clock::{Clock, SystemClock, format_timestamp, normalize_timestamp};
 pub use error::{Detail, Error, ErrorKind, Result};
 pub use ids::{ClientId, InvocationId, RequestId, Seq, new_uuid_v7};
 pub use sql::{Row, Statement};
+pub use suggest::nearest;
 pub use units::{UnitError, format_duration, parse_duration, parse_size};
 pub use value::Value;

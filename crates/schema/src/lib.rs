@@ -10,7 +10,6 @@ mod parse;
 mod plan;
 mod problem;
 mod settle;
-mod suggest;
 
 pub use ddl::{create_table, drop_triggers, triggers};
 pub use document::{

@@ -6,7 +6,7 @@ use super::problems::{Problems, quoted};
 use super::scalar;
 use super::token::{Token, for_each_member};
 use crate::model::{Collection, DefaultValue, Field, FieldType};
-use crate::suggest::nearest;
+use alyx_core::nearest;
 
 /// Reads the JSON object of a create request into a complete row, in column order. Defaults are filled in; a
 /// `uuid` primary with `default: auto` gets a fresh UUIDv7 where the body has none, null, `""` or `"auto"`; an

@@ -4,7 +4,7 @@ use super::reference::{self, ReferenceDraft};
 use super::walk::{Named, Options, Walk, join};
 use super::{default, validation};
 use crate::model::{Field, FieldType, Validation};
-use crate::suggest::nearest;
+use alyx_core::nearest;
 use alyx_yaml::{Kind, Node, Place};
 
 /// Options of a field; `name` in the list form only.

@@ -7,7 +7,7 @@ use super::field::FieldDraft;
 use super::walk::{Walk, join};
 use crate::ddl::{field_index_name, unique_index_name};
 use crate::model::{Index, SortOrder};
-use crate::suggest::nearest;
+use alyx_core::nearest;
 use alyx_yaml::{Kind, Node, Place};
 
 /// Options of an index.

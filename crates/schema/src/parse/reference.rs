@@ -4,7 +4,7 @@ use super::collection::Draft;
 use super::field::either;
 use super::walk::{Options, Walk, join};
 use crate::model::{Field, FieldType, OnDelete, Reference};
-use crate::suggest::nearest;
+use alyx_core::nearest;
 use alyx_yaml::Place;
 
 /// A foreign key whose target is not looked up yet.

@@ -4,7 +4,7 @@ use regex::Regex;
 
 use super::walk::{Options, Walk, join};
 use crate::model::{FieldType, Format, Validation};
-use crate::suggest::nearest;
+use alyx_core::nearest;
 use alyx_yaml::Node;
 
 /// Options under `validate`.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::problem::Problem;
-use crate::suggest::nearest;
+use alyx_core::nearest;
 use alyx_yaml::{Key, Kind, Node, Place};
 
 /// More problems than this are not reported.

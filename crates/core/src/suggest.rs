@@ -1,7 +1,8 @@
 //! "Did you mean": the known name nearest to one that is not known.
 
-/// The candidate at most two edits (one for names of up to four characters) away, if there is one.
-pub(crate) fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+/// The candidate at most two edits (one for names of up to four characters) away, if there is one. Case and the
+/// separators `_`, `-` and space do not count.
+pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     const LONGEST: usize = 64;
     if name.is_empty() || name.len() > LONGEST {
         return None;
