@@ -24,11 +24,11 @@ pub(crate) enum Command {
 /// Flags of the commands that serve.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Configuration file [default: alyx.yaml in this folder, then ~/.config/alyx, then /etc/alyx]
-    #[arg(short, long, value_name = "FILE")]
+    /// Configuration file [env: ALYX_CONFIG; default: alyx.yaml in this folder, then ~/.config/alyx, then /etc/alyx]
+    #[arg(short, long, value_name = "FILE", env = "ALYX_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
-    /// Schema file [default: schema.yaml, then schema.yml]
-    #[arg(long, value_name = "FILE")]
+    /// Schema file [env: ALYX_SCHEMA; default: schema.yaml, then schema.yml]
+    #[arg(long, value_name = "FILE", env = "ALYX_SCHEMA", hide_env = true)]
     pub(crate) schema: Option<PathBuf>,
     /// Name or address to listen on (server.host)
     #[arg(long, value_name = "HOST")]
