@@ -1,8 +1,9 @@
 # make run    build the release binary and start the chat demo on http://localhost:8090
 # make test   install what the tests need and run all of them
+# make chaos  half an hour of faults against each form (ALYX_CHAOS_SECONDS, ALYX_CHAOS_SEED)
 # make bench  print our figures beside PocketBase's, measured in the same run
 
-.PHONY: build run test lint tools rust browser bench clean
+.PHONY: build run test lint tools rust browser chaos bench clean
 
 build:
 	cargo build --release --workspace
@@ -29,6 +30,10 @@ rust: tools
 browser: tools
 	cargo build --workspace --quiet
 	node --test tests/browser/
+
+chaos: tools
+	cargo build --workspace --quiet
+	ALYX_CHAOS_SECONDS=$${ALYX_CHAOS_SECONDS:-1800} cargo test --package alyx-tests --test chaos -- --nocapture
 
 bench: build
 	./scripts/install-bench-tools.sh

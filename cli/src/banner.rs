@@ -42,10 +42,17 @@ impl fmt::Display for Banner<'_> {
         writeln!(f, "  Functions   {}", self.functions())?;
         writeln!(
             f,
-            "  Database    {} (embedded libSQL)",
-            self.config.database.path.display()
+            "  Database    {}",
+            if self.config.database.turso.enabled {
+                "a libSQL server (database.turso.url)".to_owned()
+            } else {
+                format!("{} (embedded libSQL)", self.config.database.path.display())
+            }
         )?;
         let collections: Vec<&str> = self.state.schema.collections.keys().map(String::as_str).collect();
+        if let Some(metrics) = &self.config.metrics.listen {
+            writeln!(f, "  Metrics     http://{metrics}/metrics")?;
+        }
         writeln!(f, "  Collections {}", shorten(&collections))?;
         self.open_to_the_world(f)?;
         for trouble in self.troubles {
@@ -60,15 +67,18 @@ impl fmt::Display for Banner<'_> {
     }
 }
 
+/// The address of a public listener as a browser takes it.
+pub(crate) fn base_url(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("http://[{host}]:{port}")
+    } else {
+        format!("http://{host}:{port}")
+    }
+}
+
 impl Banner<'_> {
     fn base(&self) -> String {
-        let host = self.config.server.host.as_str();
-        let host = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.to_owned()
-        };
-        format!("http://{host}:{}", self.address.port())
+        base_url(&self.config.server.host, self.address.port())
     }
 
     fn functions(&self) -> String {

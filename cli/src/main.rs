@@ -2,13 +2,17 @@
 
 mod args;
 mod banner;
+mod cluster;
+mod database;
 mod failure;
+mod operations;
 mod process;
 mod roles;
 mod telemetry;
 
 use std::process::ExitCode;
 
+use alyx_service::cluster::Role;
 use clap::Parser;
 
 use crate::args::{Cli, Command};
@@ -22,6 +26,10 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Dev(serve) => process::run(&serve, process::Mode::Dev),
         Command::Serve(serve) => process::run(&serve, process::Mode::Serve),
+        Command::ControlPlane(role) => cluster::run(&role, Role::ControlPlane),
+        Command::Gateway(role) => cluster::run(&role, Role::Gateway),
+        Command::RealtimeNode(role) => cluster::run(&role, Role::RealtimeNode),
+        Command::FunctionWorker(role) => cluster::run(&role, Role::FunctionWorker),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,19 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alyx_config::{Config, LoadOptions, Loaded, process_env};
+use alyx_config::{Config, LoadOptions, Loaded, Override, process_env};
 use alyx_core::Error;
 use alyx_service::health::Status;
+use alyx_service::tasks::Tasks;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::ServeArgs;
 use crate::banner::Banner;
 use crate::failure::Failure;
+use crate::operations::{Operations, Told};
 use crate::roles::Roles;
 use crate::telemetry;
 
 /// Longest time for stopping; what is not done by then is cut off.
-const STOP_WITHIN: Duration = Duration::from_secs(15);
+pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// How it serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,17 +33,9 @@ pub(crate) enum Mode {
 /// Serves until a signal.
 pub(crate) fn run(args: &ServeArgs, mode: Mode) -> Result<(), Failure> {
     let began = Instant::now();
-    let loaded = load(args, mode)?;
-    telemetry::start(&loaded.config.logging);
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("alyx")
-        .build()
-        .map_err(|error| Failure::Other(Error::internal(error)))?;
+    let mut loaded = load(args.config.clone(), args.overrides())?;
+    loaded.config.dev.enabled = mode == Mode::Dev;
+    let runtime = prepare(&loaded)?;
     let clean = runtime.block_on(serve(loaded, schema(args), mode, began))?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     if !clean {
@@ -49,11 +44,36 @@ pub(crate) fn run(args: &ServeArgs, mode: Mode) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Starts logging, says what the configuration holds that has no effect, and makes the runtime.
+pub(crate) fn prepare(loaded: &Loaded) -> Result<Runtime, Failure> {
+    telemetry::start(&loaded.config.logging);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    raise_open_files();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("alyx")
+        .build()
+        .map_err(|error| Failure::Other(Error::internal(error)))
+}
+
 async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> Result<bool, Failure> {
-    let other = |error: std::io::Error| Failure::Other(Error::internal(error));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
-    let config = Arc::new(loaded.config);
+    let mut signals = Signals::listen()?;
+    let mut config = loaded.config;
+    let background = Tasks::new();
+    let operations = match &config.metrics.listen {
+        Some(listen) => Some(
+            Operations::serve(Some(listen), &background)
+                .await
+                .map_err(Failure::Other)?,
+        ),
+        None => None,
+    };
+    if let Some(operations) = &operations {
+        config.metrics.listen = Some(operations.address().to_string());
+    }
+    let config = Arc::new(config);
     let mut roles = Roles::start(Arc::clone(&config), schema)
         .await
         .map_err(|error| match error.code() {
@@ -61,6 +81,14 @@ async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> R
             _ => Failure::Other(error),
         })?;
     roles.gateway.serve();
+    if let Some(operations) = &operations {
+        let figures = roles.gateway.figures();
+        operations.tell(Told {
+            ready: true,
+            checks: roles.checks.clone(),
+            figures: Arc::new(move |_| figures()),
+        });
+    }
     let state = roles.state.borrow().clone();
     let troubles = troubles(&roles).await;
     let banner = Banner {
@@ -72,21 +100,46 @@ async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> R
         began,
     };
     print!("{banner}");
-    first(&mut interrupt, &mut terminate).await;
+    signals.next().await;
     tracing::info!("stopping");
+    if let Some(operations) = &operations {
+        operations.set_ready(false);
+    }
+    let stopping = async {
+        let clean = roles.stop(STOP_WITHIN).await;
+        background.stop(Duration::from_secs(1)).await && clean
+    };
     tokio::select! {
-        clean = roles.stop(STOP_WITHIN) => Ok(clean),
-        () = first(&mut interrupt, &mut terminate) => {
+        clean = stopping => Ok(clean),
+        () = signals.next() => {
             tracing::warn!("stopped at once by a second signal");
             std::process::exit(130);
         }
     }
 }
 
-async fn first(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// The signals that ask a process to stop.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From here on they no longer end the process.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let other = |error: std::io::Error| Failure::Other(Error::internal(error));
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(other)?,
+            terminate: signal(SignalKind::terminate()).map_err(other)?,
+        })
+    }
+
+    /// The next one.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
@@ -119,16 +172,15 @@ fn raise_open_files() {
     }
 }
 
-fn load(args: &ServeArgs, mode: Mode) -> Result<Loaded, Failure> {
+/// The configuration of the file, the environment and the flags.
+pub(crate) fn load(path: Option<PathBuf>, overrides: Vec<Override>) -> Result<Loaded, Failure> {
     let options = LoadOptions {
-        path: args.config.clone(),
+        path,
         dir: PathBuf::new(),
         env: process_env(),
-        overrides: args.overrides(),
+        overrides,
     };
-    let mut loaded = Config::load(&options).map_err(Failure::Config)?;
-    loaded.config.dev.enabled = mode == Mode::Dev;
-    Ok(loaded)
+    Config::load(&options).map_err(Failure::Config)
 }
 
 fn schema(args: &ServeArgs) -> PathBuf {

@@ -16,7 +16,9 @@ use alyx_service::health::SharedCheck;
 use alyx_service::realtime::RealtimeService;
 use alyx_service::state::{ControlPlane as _, StateWatch};
 use alyx_service::tasks::Tasks;
-use alyx_store::{EmbeddedOptions, Store};
+use alyx_store::Store;
+
+use crate::database;
 
 /// Everything that runs.
 pub(crate) struct Roles {
@@ -37,7 +39,7 @@ impl Roles {
         let [for_functions, for_realtime, for_control] = [Tasks::new(), Tasks::new(), Tasks::new()];
         let bus = Bus::in_process(config.realtime.change_buffer_size as usize);
         let publisher = bus.clone();
-        let store = Store::open_embedded(store_options(&config), move |commit| publisher.publish(commit))?;
+        let store = database::open(&config, move |commit| publisher.publish(commit)).await?;
         let state_dir = state_dir(&config.database.path)?;
         let options = ControlOptions {
             schema_path: schema,
@@ -102,15 +104,7 @@ impl Roles {
     }
 }
 
-fn store_options(config: &Config) -> EmbeddedOptions {
-    EmbeddedOptions {
-        log_retention: config.database.log_retention,
-        log_max_rows: config.database.log_max_rows,
-        ..EmbeddedOptions::new(&config.database.path)
-    }
-}
-
-fn worker_options(config: &Config, state: StateWatch, runtime_dir: PathBuf) -> WorkerOptions {
+pub(crate) fn worker_options(config: &Config, state: StateWatch, runtime_dir: PathBuf) -> WorkerOptions {
     let pool = config.functions.pool("node");
     WorkerOptions {
         min_warm: pool.min_warm as usize,
@@ -124,7 +118,7 @@ fn worker_options(config: &Config, state: StateWatch, runtime_dir: PathBuf) -> W
 
 /// Where the roles keep files of their own: `.alyx` beside the database. Absolute, because functions run in folders
 /// of their own.
-fn state_dir(database: &Path) -> Result<PathBuf> {
+pub(crate) fn state_dir(database: &Path) -> Result<PathBuf> {
     let folder = database.parent().unwrap_or(Path::new("")).join(".alyx");
     std::path::absolute(folder).map_err(Error::internal)
 }

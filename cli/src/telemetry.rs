@@ -29,14 +29,16 @@ pub(crate) fn start(logging: &Logging) {
 }
 
 fn crates(level: &str) -> String {
-    const OURS: [&str; 10] = [
+    const OURS: [&str; 12] = [
         "alyx",
         "alyx_bus",
+        "alyx_cluster",
         "alyx_config",
         "alyx_control_plane",
         "alyx_function_worker",
         "alyx_gateway",
         "alyx_realtime_node",
+        "alyx_rpc",
         "alyx_schema",
         "alyx_service",
         "alyx_store",

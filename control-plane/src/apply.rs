@@ -13,13 +13,29 @@ use crate::plane::Trouble;
 use crate::revision::{self, Revision};
 use crate::schema::{self, Candidate, Refusal};
 
-/// The revision that is in force after start, and its schema.
+/// A schema that is served, and its text.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) source: Arc<str>,
+}
+
+impl Served {
+    pub(crate) fn of(candidate: &Candidate) -> Self {
+        Self {
+            schema: Arc::clone(&candidate.schema),
+            source: candidate.source.as_str().into(),
+        }
+    }
+}
+
+/// The revision that is in force after start, and what is served.
 pub(crate) async fn first_schema(
     options: &Options,
     store: &Store,
     clock: &dyn Clock,
     trouble: &mut Trouble,
-) -> Result<(Revision, Arc<Schema>)> {
+) -> Result<(Revision, Served)> {
     let candidate = read_schema(options).await;
     let Some(mut applied) = revision::last(store).await? else {
         let mut none = Revision {
@@ -27,24 +43,27 @@ pub(crate) async fn first_schema(
             source: String::new(),
         };
         let candidate = candidate.map_err(invalid)?;
-        let schema = Arc::clone(&candidate.schema);
+        let served = Served::of(&candidate);
         apply(store, clock, &mut none, &Arc::default(), candidate)
             .await
             .map_err(invalid)?;
-        return Ok((none, schema));
+        return Ok((none, served));
     };
-    let served = parse_applied(&applied).map_err(unreadable_history)?;
+    let served = Served {
+        schema: parse_applied(&applied).map_err(unreadable_history)?,
+        source: applied.source.as_str().into(),
+    };
     let outcome = match candidate {
         Ok(candidate) => {
-            let schema = Arc::clone(&candidate.schema);
-            apply(store, clock, &mut applied, &served, candidate)
+            let next = Served::of(&candidate);
+            apply(store, clock, &mut applied, &served.schema, candidate)
                 .await
-                .map(|_| schema)
+                .map(|_| next)
         }
         Err(refusal) => Err(refusal),
     };
     match outcome {
-        Ok(schema) => Ok((applied, schema)),
+        Ok(next) => Ok((applied, next)),
         Err(refusal) => {
             tracing::error!(
                 "{refusal}\nthe schema that was applied last (revision {}) is served instead",

@@ -10,15 +10,19 @@
 //! **Invariant:** the code of a published function never changes: it lies in a bundle named by its content.
 
 mod apply;
+mod cluster;
 mod failure;
 mod functions;
+mod grpc;
 mod health;
 mod migrations;
 mod options;
 mod plane;
+mod proposal;
 mod revision;
 mod schema;
 mod watch;
 
+pub use cluster::{ClusterControl, ClusterOptions};
 pub use options::Options;
 pub use plane::ControlPlane;

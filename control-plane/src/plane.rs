@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alyx_core::{Clock, Error, ErrorKind, Result};
-use alyx_schema::Schema;
 use alyx_service::health::SharedCheck;
 use alyx_service::state::{self, DesiredState, Function, StateWatch};
 use alyx_service::tasks::Tasks;
@@ -12,12 +11,14 @@ use alyx_store::Store;
 use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
-use crate::apply::{apply, first_schema, read_schema};
+use crate::apply::{Served, apply, first_schema, read_schema};
 use crate::failure::chain;
 use crate::functions::{Notice, Scan, Severity, Source};
 use crate::health::{FunctionCheck, SchemaCheck};
 use crate::options::Options;
+use crate::proposal::{self, Proposal};
 use crate::revision::Revision;
+use crate::schema::{Candidate, Refusal};
 use crate::watch::Watcher;
 
 /// Owner of the desired state. See the crate's documentation for its invariants.
@@ -27,9 +28,18 @@ pub struct ControlPlane {
     store: Store,
     clock: Arc<dyn Clock>,
     state: watch::Sender<Arc<DesiredState>>,
+    /// The same with the schema's text, for those who read it themselves.
+    published: watch::Sender<Published>,
     /// The revision whose tables exist; held while a change is carried out, so that changes follow one another.
     applied: AsyncMutex<Revision>,
     trouble: Mutex<Trouble>,
+}
+
+/// The desired state, and the text of its schema.
+#[derive(Debug, Clone)]
+pub(crate) struct Published {
+    pub(crate) state: Arc<DesiredState>,
+    pub(crate) source: Arc<str>,
 }
 
 /// What is wrong at the moment.
@@ -81,15 +91,20 @@ impl ControlPlane {
         let state = DesiredState {
             revision: 1,
             schema_revision: applied.id.unsigned_abs(),
-            schema: served,
+            schema: served.schema,
             functions: Arc::new(scan.functions),
         };
+        let state = Arc::new(state);
         let plane = Arc::new(Self {
             options,
             functions,
             store,
             clock,
-            state: watch::Sender::new(Arc::new(state)),
+            state: watch::Sender::new(Arc::clone(&state)),
+            published: watch::Sender::new(Published {
+                state,
+                source: served.source,
+            }),
             applied: AsyncMutex::new(applied),
             trouble: Mutex::new(trouble),
         });
@@ -136,15 +151,9 @@ impl ControlPlane {
     }
 
     /// The schema of the file, if it is another one and its tables exist now.
-    async fn refresh_schema(&self, applied: &mut Revision) -> Option<Arc<Schema>> {
-        let served = Arc::clone(&self.state.borrow().schema);
+    async fn refresh_schema(&self, applied: &mut Revision) -> Option<Served> {
         let outcome = match read_schema(&self.options).await {
-            Ok(candidate) => {
-                let schema = Arc::clone(&candidate.schema);
-                apply(&self.store, &*self.clock, applied, &served, candidate)
-                    .await
-                    .map(|changed| changed.then_some(schema))
-            }
+            Ok(candidate) => self.apply(applied, candidate).await,
             Err(refusal) => Err(refusal),
         };
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,6 +170,15 @@ impl ControlPlane {
                 None
             }
         }
+    }
+
+    /// What is to be served now, if the candidate is another schema; its tables exist then.
+    async fn apply(&self, applied: &mut Revision, candidate: Candidate) -> Result<Option<Served>, Refusal> {
+        let served = Arc::clone(&self.state.borrow().schema);
+        let next = Served::of(&candidate);
+        apply(&self.store, &*self.clock, applied, &served, candidate)
+            .await
+            .map(|changed| changed.then_some(next))
     }
 
     /// The functions of the folder, if they are others.
@@ -197,7 +215,7 @@ impl ControlPlane {
     fn publish(
         &self,
         schema_revision: i64,
-        schema: Option<Arc<Schema>>,
+        schema: Option<Served>,
         functions: Option<BTreeMap<String, Arc<Function>>>,
     ) {
         if schema.is_none() && functions.is_none() {
@@ -212,13 +230,48 @@ impl ControlPlane {
                 "the functions changed and are served"
             );
         }
-        let old = Arc::clone(&self.state.borrow());
-        self.state.send_replace(Arc::new(DesiredState {
+        let Published { state: old, source } = self.published.borrow().clone();
+        let schema = schema.unwrap_or_else(|| Served {
+            schema: Arc::clone(&old.schema),
+            source,
+        });
+        let state = Arc::new(DesiredState {
             revision: old.revision + 1,
             schema_revision: schema_revision.unsigned_abs(),
-            schema: schema.unwrap_or_else(|| Arc::clone(&old.schema)),
+            schema: schema.schema,
             functions: functions.map_or_else(|| Arc::clone(&old.functions), Arc::new),
-        }));
+        });
+        self.state.send_replace(Arc::clone(&state));
+        self.published.send_replace(Published {
+            state,
+            source: schema.source,
+        });
+    }
+
+    /// Tells what a schema would change, and applies it where asked to and nothing would be lost. At the next start, and
+    /// when the schema file changes, the file decides again.
+    pub(crate) async fn propose(&self, source: String, apply: bool) -> Result<Proposal> {
+        let candidate = proposal::read(source, &self.options).await?;
+        let mut applied = self.applied.lock().await;
+        let mut proposal = proposal::plan(&self.state.borrow().schema, &candidate);
+        if apply {
+            match self.apply(&mut applied, candidate).await {
+                Ok(served) => {
+                    self.publish(applied.id, served, None);
+                    proposal.applied = true;
+                }
+                // The steps say why.
+                Err(Refusal::Unsafe(_)) => {}
+                Err(refusal) => return Err(proposal::refused(refusal)),
+            }
+        }
+        proposal.schema_revision = applied.id.unsigned_abs();
+        Ok(proposal)
+    }
+
+    /// Follows the desired state with the text of its schema.
+    pub(crate) fn published(&self) -> watch::Receiver<Published> {
+        self.published.subscribe()
     }
 }
 

@@ -4,6 +4,7 @@
 //! - `instance` is a process with its function; `link`, `outbox` and `supervise` are its reader, writer and guard.
 //! - `pool` holds the processes, `schedule` decides which of them runs which call; `worker` is the seam and the
 //!   regular watch.
+//! - `grpc` serves gateways in other processes.
 //!
 //! **Invariants.** A process loads once and is never used for another function or version. A call ends exactly
 //! once, and whatever ends it gives its place back. The code of a function holds no credential: what it asks of
@@ -13,6 +14,7 @@
 
 mod failure;
 mod frame;
+mod grpc;
 mod instance;
 mod link;
 mod logs;
@@ -25,5 +27,6 @@ mod stem;
 mod supervise;
 mod worker;
 
+pub use grpc::{Dispatcher, WorkerServer};
 pub use options::WorkerOptions;
 pub use worker::FunctionWorker;

@@ -164,8 +164,9 @@ fn install(runtime_dir: &Path) -> std::io::Result<PathBuf> {
         if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
             continue;
         }
-        // By a name of its own and a rename: another process may be doing the same.
-        let fresh = folder.join(format!("{name}.{}", std::process::id()));
+        // By a name of its own and a rename: another worker may be doing the same, and in another container even under
+        // the same process id.
+        let fresh = folder.join(format!("{name}.{}", alyx_core::new_uuid_v7()));
         std::fs::File::create(&fresh)?.write_all(text.as_bytes())?;
         std::fs::rename(&fresh, &path)?;
     }

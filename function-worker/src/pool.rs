@@ -55,6 +55,16 @@ pub(crate) struct Waiter {
     pub(crate) grant: oneshot::Sender<Result<Slot>>,
 }
 
+/// How busy one function is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FunctionLoad {
+    pub(crate) function: String,
+    /// Calls that could start at once.
+    pub(crate) idle: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) queued: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) error: StartError,
@@ -244,6 +254,22 @@ impl Pool {
                 .instances()
                 .iter()
                 .all(|instance| instance.in_flight.load(Ordering::Relaxed) == 0)
+    }
+
+    /// The functions that have a process.
+    pub(crate) fn loads(&self, concurrency: usize) -> Vec<FunctionLoad> {
+        let held = self.groups.values().filter(|group| !group.instances.is_empty());
+        held.map(|group| {
+            let calls = |instance: &Arc<Instance>| instance.in_flight.load(Ordering::Relaxed);
+            let responsive = group.instances.iter().filter(|instance| instance.is_responsive());
+            FunctionLoad {
+                function: group.function.name.clone(),
+                idle: responsive.map(|one| concurrency.saturating_sub(calls(one))).sum(),
+                in_flight: group.instances.iter().map(calls).sum(),
+                queued: group.queue.len(),
+            }
+        })
+        .collect()
     }
 
     pub(crate) fn stats(&self, counters: &Counters) -> PoolStats {

@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Told of every call that ends while the worker drains.
     pub(crate) quiet: Notify,
+    /// Told of every process that a function gets or loses.
+    pub(crate) moved: Notify,
 }
 
 /// Counts since start.
@@ -87,10 +89,16 @@ pub(crate) struct Place {
     shared: Arc<Shared>,
     function: String,
     ticket: Ticket,
+    cold: bool,
     granted: oneshot::Receiver<Result<Slot>>,
 }
 
 impl Place {
+    /// Whether the function had no process when the place was taken.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.cold
+    }
+
     /// Waits for a process until the deadline that the place was taken with.
     pub(crate) async fn wait(mut self) -> Result<Slot> {
         let deadline = self.ticket.0.into();
@@ -153,9 +161,9 @@ impl Shared {
             now.checked_add(longest).map_or(deadline, |at| at.min(deadline)),
             pool.tickets,
         );
-        pool.group(&function)
-            .queue
-            .insert(ticket, Waiter { since: now, grant });
+        let group = pool.group(&function);
+        let cold = group.instances.is_empty();
+        group.queue.insert(ticket, Waiter { since: now, grant });
         pool.waiting += 1;
         self.grow(&mut pool, name, now);
         Ok(Admission::Later(
@@ -164,6 +172,7 @@ impl Shared {
                 shared: Arc::clone(self),
                 function: name.to_owned(),
                 ticket,
+                cold,
                 granted,
             },
         ))
@@ -265,6 +274,7 @@ impl Shared {
         let mut pool = self.pool.lock();
         pool.retire(instance);
         self.grow_all(&mut pool);
+        self.moved.notify_waiters();
     }
 
     /// Its event loop turns again.
@@ -281,6 +291,7 @@ impl Shared {
             pool.retired.retain(|other| other.id != instance.id);
             self.grow_all(&mut pool);
         }
+        self.moved.notify_waiters();
         let lost = instance.pending.lock().len();
         if lost > 0 {
             self.counters.crashes.fetch_add(1, Ordering::Relaxed);
@@ -318,6 +329,7 @@ impl Shared {
             group.loading -= 1;
         }
         self.grow_all(pool);
+        self.moved.notify_waiters();
     }
 
     /// Moves on to the state as it is now: older versions finish what they have, removed functions end.

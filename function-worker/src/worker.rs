@@ -13,12 +13,13 @@ use alyx_service::tasks::{OnEnd, Tasks};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::failure::{self, StartError};
 use crate::instance::{self, Ended, Instance};
 use crate::node::NodeFinder;
 use crate::options::WorkerOptions;
-use crate::pool::Pool;
+use crate::pool::{FunctionLoad, Pool};
 use crate::schedule::{Admission, Counters, Shared};
 use crate::stem::{self, RUNTIME_MIB, Spawner, Stem};
 use crate::{link, supervise};
@@ -50,6 +51,7 @@ impl FunctionWorker {
             pool: Mutex::new(Pool::default()),
             counters: Counters::default(),
             quiet: Notify::new(),
+            moved: Notify::new(),
         });
         shared
             .tasks
@@ -86,39 +88,31 @@ impl FunctionWorker {
         }
         finished
     }
-}
 
-/// Tells the process when whoever waits for a call has gone.
-struct Waiting<'a> {
-    instance: &'a Instance,
-    stream: u64,
-    over: bool,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if !self.over {
-            self.instance.abandon(self.stream);
-        }
-    }
-}
-
-#[async_trait]
-impl FunctionService for FunctionWorker {
-    async fn invoke(&self, invocation: Invocation) -> Result<Completion> {
+    /// Runs one invocation. `accepted` is called at the moment from which on its code may have run, and told whether a
+    /// process had to be started for it.
+    pub(crate) async fn run(
+        &self,
+        invocation: &Invocation,
+        accepted: impl FnOnce(bool) + Send,
+    ) -> Result<Completion> {
         let arrived = Instant::now();
         let name = &invocation.function;
         let counters = &self.shared.counters;
-        let (function, slot, begun) = match self.shared.admit(name, arrived, invocation.deadline)? {
-            Admission::Now(function, slot) => (function, slot, arrived),
-            Admission::Later(function, place) => (function, place.wait().await?, Instant::now()),
+        let (function, slot, begun, cold) = match self.shared.admit(name, arrived, invocation.deadline)? {
+            Admission::Now(function, slot) => (function, slot, arrived, false),
+            Admission::Later(function, place) => {
+                let cold = place.is_cold();
+                (function, place.wait().await?, Instant::now(), cold)
+            }
         };
         counters.invocations.fetch_add(1, Ordering::Relaxed);
         let deadline = begun
             .checked_add(function.timeout)
             .map_or(invocation.deadline, |at| at.min(invocation.deadline));
+        accepted(cold);
         let instance = slot.instance();
-        let (stream, ended) = instance.begin(&invocation, slot, deadline);
+        let (stream, ended) = instance.begin(invocation, slot, deadline);
         let mut waiting = Waiting {
             instance: &instance,
             stream,
@@ -140,6 +134,51 @@ impl FunctionService for FunctionWorker {
                 Err(failure::timed_out(name, deadline - begun))
             }
         }
+    }
+
+    /// What it was started with.
+    pub(crate) fn options(&self) -> &WorkerOptions {
+        &self.shared.options
+    }
+
+    /// How busy each function is that has a process.
+    pub(crate) fn loads(&self) -> Vec<FunctionLoad> {
+        self.shared.pool.lock().loads(self.shared.options.concurrency)
+    }
+
+    /// Waits until a function has got or lost a process.
+    pub(crate) fn moved(&self) -> Notified<'_> {
+        self.shared.moved.notified()
+    }
+
+    /// The runtimes that work here.
+    pub(crate) async fn runtimes(&self) -> Vec<Runtime> {
+        match self.shared.finder.find().await {
+            Ok(_) => vec![Runtime::Node],
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+/// Tells the process when whoever waits for a call has gone.
+struct Waiting<'a> {
+    instance: &'a Instance,
+    stream: u64,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.instance.abandon(self.stream);
+        }
+    }
+}
+
+#[async_trait]
+impl FunctionService for FunctionWorker {
+    async fn invoke(&self, invocation: Invocation) -> Result<Completion> {
+        self.run(&invocation, |_| {}).await
     }
 
     fn stats(&self) -> BTreeMap<String, PoolStats> {

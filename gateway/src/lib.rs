@@ -11,6 +11,7 @@
 
 mod app;
 mod body;
+mod cluster;
 mod connection;
 mod cors;
 mod documents;
@@ -41,6 +42,9 @@ use alyx_service::tasks::Tasks;
 use alyx_store::Store;
 use axum::Router;
 use axum::routing::get;
+
+pub use crate::cluster::functions::{RemoteFunctions, RemoteFunctionsOptions};
+pub use crate::cluster::realtime::{RemoteRealtime, RemoteRealtimeParts, RemoteRealtimeStats};
 
 use crate::app::{App, AppState};
 use crate::documents::Documents;
@@ -138,6 +142,13 @@ impl Gateway {
     /// The first address that is listened on, with its real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its figures as a scraper reads them, for a listener that is not public. With `metrics.listen` set, the public
+    /// one has no `/metrics`.
+    pub fn figures(&self) -> impl Fn() -> String + Send + Sync + 'static {
+        let app = self.app.clone();
+        move || routes::figures(&app)
     }
 
     /// Starts accepting connections.

@@ -135,7 +135,12 @@ async fn follow(setup: &Setup, groups: u64, query: impl Fn(u64) -> Json) -> Resu
     let sender = commands.clone();
     setup.tasks.spawn("open", OnEnd::Ignore, async move {
         for (group, query) in (0..).map(GroupId).zip(queries) {
-            let _ = sender.send(GroupCommand::Open { group, query }).await;
+            let open = GroupCommand::Open {
+                group,
+                query,
+                have: None,
+            };
+            let _ = sender.send(open).await;
         }
     });
     for _ in 0..groups {

@@ -233,7 +233,7 @@ impl Engine {
         match message {
             Message::Join { link, events, full } => self.links.add(link, Link::new(events, full)),
             Message::Command { link, command } => match command {
-                GroupCommand::Open { group, query } => self.open(link, group, query),
+                GroupCommand::Open { group, query, have } => self.open(link, group, query, have),
                 GroupCommand::Close { group } => {
                     if let Some(index) = self.links.leave(link, group) {
                         self.forget_member(index, link, group);
@@ -241,9 +241,10 @@ impl Engine {
                 }
             },
             Message::Room { link } => {
-                let groups = &self.groups;
+                let (groups, applied) = (&mut self.groups, self.tail.applied());
                 self.links.pay(link, |index, id| {
-                    groups.get(index).and_then(|group| group.opened(id))
+                    let group = groups.get_mut(index)?;
+                    group.tell_again(link, id, applied)
                 });
             }
             Message::Gone { link } => {

@@ -31,10 +31,38 @@ pub(crate) struct Group {
 }
 
 /// One gateway's interest in a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Member {
     pub(crate) link: LinkId,
     pub(crate) id: GroupId,
+    pub(crate) told: Told,
+}
+
+/// What a member has been told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Nothing yet; its first window must not be older than this.
+    Nothing(Seq),
+    /// The window as of there.
+    At(Seq),
+}
+
+impl Member {
+    pub(crate) fn is(&self, link: LinkId, id: GroupId) -> bool {
+        self.link == link && self.id == id
+    }
+
+    /// Notes that the member is told the window as of `at`, if that is far enough for it.
+    fn may_open(&mut self, at: Seq) -> bool {
+        let may = match self.told {
+            Told::Nothing(have) => have <= at,
+            Told::At(_) => true,
+        };
+        if may {
+            self.told = Told::At(at);
+        }
+        may
+    }
 }
 
 /// How far a group is.
@@ -99,19 +127,102 @@ impl Group {
         Extent::new(size(query.offset), size(u64::from(query.limit)))
     }
 
-    /// The window as it was told last, for a member; `None` while it opens.
-    pub(crate) fn opened(&self, id: GroupId) -> Option<GroupEvent> {
+    /// Adds a member; its first event, where the window is far enough for it. `applied` is the last commit applied.
+    pub(crate) fn join(&mut self, mut member: Member, applied: Seq) -> Option<GroupEvent> {
+        let event = match &self.phase {
+            Phase::Opening(_) => None,
+            Phase::Live(window) => {
+                let at = self.position(window, applied);
+                member.may_open(at).then(|| opened(window, member.id, at))
+            }
+        };
+        self.members.push(member);
+        event
+    }
+
+    /// The window once more, for a member that has missed something; `None` where it is told by itself later.
+    pub(crate) fn tell_again(&mut self, link: LinkId, id: GroupId, applied: Seq) -> Option<GroupEvent> {
         let Phase::Live(window) = &self.phase else {
             return None;
         };
-        let (rows, total, at) = window.emitted();
-        let docs = rows.iter().map(|row| window.shape().document(row)).collect();
-        Some(GroupEvent::Opened {
-            group: id,
-            at,
-            docs,
-            total,
-        })
+        let at = self.position(window, applied);
+        let member = self.members.iter_mut().find(|member| member.is(link, id))?;
+        member.may_open(at).then(|| opened(window, id, at))
+    }
+
+    /// The window for every member that it is far enough for, as it was emitted last.
+    pub(crate) fn open_all(&mut self) -> Vec<(LinkId, GroupEvent)> {
+        let Phase::Live(window) = &self.phase else {
+            return Vec::new();
+        };
+        let (_, _, at) = window.emitted();
+        let members = self.members.iter_mut();
+        members
+            .filter_map(|member| {
+                let may = member.may_open(at);
+                may.then(|| (member.link, opened(window, member.id, at)))
+            })
+            .collect()
+    }
+
+    /// Members that wait for a window take any from now on.
+    pub(crate) fn forget_what_members_have(&mut self) {
+        for member in &mut self.members {
+            if let Told::Nothing(have) = &mut member.told {
+                *have = Seq(0);
+            }
+        }
+    }
+
+    /// How far what was emitted last is the result.
+    fn position(&self, window: &Window<QueryShape>, applied: Seq) -> Seq {
+        if self.dirty {
+            window.emitted().2
+        } else {
+            window.emitted_through(applied)
+        }
+    }
+}
+
+/// The window as it was emitted last, which is also the window as of `at`.
+fn opened(window: &Window<QueryShape>, id: GroupId, at: Seq) -> GroupEvent {
+    let (rows, total, _) = window.emitted();
+    GroupEvent::Opened {
+        group: id,
+        at,
+        docs: rows.iter().map(|row| window.shape().document(row)).collect(),
+        total,
+    }
+}
+
+/// Events for the members after a flush: the step for those who follow, the window for those who have waited for
+/// it. `applied` is the last commit applied.
+pub(crate) fn events_after_flush(
+    members: &mut [Member],
+    window: &Window<QueryShape>,
+    step: Option<(Seq, Arc<WindowChange>)>,
+    applied: Seq,
+    mut send: impl FnMut(LinkId, GroupEvent),
+) {
+    for member in members {
+        match (&mut member.told, &step) {
+            (Told::At(at), Some((to, change))) => {
+                let event = GroupEvent::Changed {
+                    group: member.id,
+                    from: std::mem::replace(at, *to),
+                    to: *to,
+                    change: change.clone(),
+                };
+                send(member.link, event);
+            }
+            (Told::At(_), None) => {}
+            (Told::Nothing(_), _) => {
+                let at = window.emitted_through(applied);
+                if member.may_open(at) {
+                    send(member.link, opened(window, member.id, at));
+                }
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod engine;
 mod group;
+mod grpc;
 mod link;
 mod node;
 mod rebind;
@@ -14,4 +15,5 @@ mod router;
 mod tail;
 mod window;
 
+pub use grpc::RealtimeRpc;
 pub use node::{Limits, NodeParts, RealtimeNode, Stats};

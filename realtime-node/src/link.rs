@@ -140,7 +140,11 @@ impl Links {
 
     /// There is room on the link again: `window` makes the event that starts a group afresh, `None` where the
     /// group will do so by itself.
-    pub(crate) fn pay(&mut self, id: LinkId, window: impl Fn(GroupIndex, GroupId) -> Option<GroupEvent>) {
+    pub(crate) fn pay(
+        &mut self,
+        id: LinkId,
+        mut window: impl FnMut(GroupIndex, GroupId) -> Option<GroupEvent>,
+    ) {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };

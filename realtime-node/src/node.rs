@@ -21,6 +21,9 @@ use crate::link::{LinkEnds, LinkId, attend};
 /// A node that has been behind the log for longer than this says so.
 const BEHIND_TOO_LONG: Duration = Duration::from_secs(3);
 
+/// How often a node that drains looks whether it is done.
+const LOOK_UNUSED_EVERY: Duration = Duration::from_millis(20);
+
 /// What a node works with.
 #[derive(Debug)]
 pub struct NodeParts {
@@ -129,6 +132,17 @@ impl RealtimeNode {
     pub fn stats(&self) -> Stats {
         self.stats.lock().clone()
     }
+
+    /// Waits until no gateway follows a group any more; `false` where some still do after `deadline`.
+    pub(crate) async fn unused_within(&self, deadline: Duration) -> bool {
+        let unused = async {
+            let mut looks = tokio::time::interval(LOOK_UNUSED_EVERY);
+            while self.stats.lock().subscriptions > 0 {
+                looks.tick().await;
+            }
+        };
+        tokio::time::timeout(deadline, unused).await.is_ok()
+    }
 }
 
 #[async_trait]
@@ -184,7 +198,7 @@ impl HealthCheck for RealtimeNode {
     }
 }
 
-fn stopped() -> Error {
+pub(crate) fn stopped() -> Error {
     Error::new(
         ErrorKind::Unavailable,
         "REALTIME_UNAVAILABLE",

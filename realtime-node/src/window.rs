@@ -245,6 +245,16 @@ impl<S: Shape> Window<S> {
         (&self.emitted, self.emitted_total, self.emitted_at)
     }
 
+    /// Up to which position what was emitted last is the result. `applied` is the last commit applied; everything
+    /// up to it has been flushed.
+    pub(crate) fn emitted_through(&self, applied: Seq) -> Seq {
+        if applied < self.gate || self.is_short() {
+            self.emitted_at
+        } else {
+            applied
+        }
+    }
+
     /// Rows and ids are told apart by this.
     pub(crate) fn shape(&self) -> &S {
         &self.shape
@@ -359,8 +369,7 @@ impl<S: Shape> Window<S> {
     /// The step from what was emitted last to `applied`, the last commit applied; `None` where nothing visible has
     /// changed, or the state cannot be shown yet (before the gate, or short of rows until a refill).
     pub(crate) fn flush(&mut self, applied: Seq) -> Option<Transition<S>> {
-        let short = self.rows.len() < self.extent.depth() && matches!(self.reach, Reach::Through(_));
-        if applied < self.gate || short {
+        if applied < self.gate || self.is_short() {
             return None;
         }
         let (start, end) = self.visible_range();
@@ -375,6 +384,11 @@ impl<S: Shape> Window<S> {
                 total: self.total,
             },
         )
+    }
+
+    /// Whether visible rows are missing until a refill brings them.
+    fn is_short(&self) -> bool {
+        self.rows.len() < self.extent.depth() && matches!(self.reach, Reach::Through(_))
     }
 
     fn visible_range(&self) -> (usize, usize) {

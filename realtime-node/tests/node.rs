@@ -91,6 +91,62 @@ async fn equal_queries_share_one_group_and_one_change() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_is_ahead_gets_its_window_once_the_node_is_there() {
+    let world = World::new(Limits::default()).await;
+    let query = world.query(&json!({"filter": {"room": "a"}, "sort": "rank"}));
+    let (mut gateway, mut other) = (world.gateway().await, world.gateway().await);
+    other.open(1, query.clone()).await;
+    other.next().await;
+    world.write(vec![insert(1, "a", Some(1))]).await;
+    other.settles(&world, 1, &query).await;
+    let far = other.mirror(1).at.0 + 3;
+    // Of a group that is live already, and of one that nobody has opened.
+    gateway.open_from(1, query.clone(), Some(far)).await;
+    let fresh = world.query(&json!({"filter": {"room": "b"}}));
+    gateway.open_from(2, fresh.clone(), Some(far)).await;
+    gateway.open(3, query.clone()).await;
+    let GroupEvent::Opened { group, at, .. } = gateway.next().await else {
+        panic!("a group begins with its window");
+    };
+    assert_eq!((group, at.0), (GroupId(3), far - 3));
+    for id in 2..=3 {
+        world.write(vec![insert(id, "b", None)]).await;
+    }
+    assert!(gateway.mirror(1).opened == 0 && gateway.mirror(2).opened == 0);
+    world.write(vec![insert(4, "a", Some(0))]).await;
+    gateway.settles(&world, 1, &query).await;
+    gateway.settles(&world, 2, &fresh).await;
+    assert!(gateway.mirror(1).at.0 >= far && gateway.mirror(2).at.0 >= far);
+    assert_eq!((gateway.mirror(1).opened, gateway.mirror(2).opened), (1, 1));
+    world.write(vec![delete(4), insert(5, "b", None)]).await;
+    for link in [&mut gateway, &mut other] {
+        link.settles(&world, 1, &query).await;
+    }
+}
+
+#[tokio::test]
+async fn a_window_is_told_as_of_the_last_commit_even_where_that_did_not_change_it() {
+    let world = World::new(Limits::default()).await;
+    let query = world.query(&json!({"filter": {"room": "a"}}));
+    let mut gateway = world.gateway().await;
+    gateway.open(1, query.clone()).await;
+    gateway.next().await;
+    let elsewhere = world.query(&json!({"filter": {"room": "b"}}));
+    gateway.open(2, elsewhere.clone()).await;
+    world
+        .write((1..=5).map(|id| insert(id, "b", None)).collect())
+        .await;
+    gateway.settles(&world, 2, &elsewhere).await;
+    let head = gateway.mirror(2).at;
+    gateway.open_from(3, query.clone(), Some(head.0)).await;
+    gateway.until(3, |mirror| mirror.opened == 1).await;
+    assert_eq!(gateway.mirror(3).at, head);
+    world.write(vec![insert(6, "a", None)]).await;
+    gateway.settles(&world, 3, &query).await;
+    gateway.settles(&world, 1, &query).await;
+}
+
+#[tokio::test]
 async fn commits_that_the_bus_loses_come_from_the_log() {
     let world = World::new(Limits::default()).await;
     let query = world.query(&json!({"filter": {"room": "a"}, "sort": "rank", "limit": 3}));

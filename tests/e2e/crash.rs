@@ -1,13 +1,16 @@
 //! `kill -9` under load.
 
-use alyx_tests::{Project, Server};
+use alyx_tests::{Form, Project};
 use serde_json::json;
 
-#[tokio::test]
-async fn every_acknowledged_write_is_there_after_kill_nine() {
+alyx_tests::in_both_forms! {
+    every_acknowledged_write_is_there_after_kill_nine,
+}
+
+async fn every_acknowledged_write_is_there_after_kill_nine(form: Form) {
     let project = Project::chat();
     for round in 0..3 {
-        let server = Server::start(&project).await;
+        let server = form.start(&project).await;
         let lanes = (0..8).map(|lane| {
             let http = server.http();
             async move {
@@ -42,7 +45,7 @@ async fn every_acknowledged_write_is_there_after_kill_nine() {
             server.kill().await;
         };
         let (acknowledged, ()) = tokio::join!(load, kill);
-        let server = Server::start(&project).await;
+        let server = form.start(&project).await;
         for id in acknowledged.iter().flatten() {
             let reply = server
                 .http()

@@ -1,8 +1,16 @@
 //! Health, metrics, API document, CORS, frontend, and how the process starts and stops.
 
-use alyx_tests::{Project, Server};
+use alyx_tests::{Form, Project, Server};
 use http::Method;
 use serde_json::json;
+
+alyx_tests::in_both_forms! {
+    unknown_paths_and_methods_get_the_envelope,
+    the_frontend_is_served_beside_the_api,
+    the_api_document_is_valid_openapi,
+    cross_origin_requests_follow_the_configuration,
+    a_request_in_flight_is_finished_when_the_server_stops,
+}
 
 #[tokio::test]
 async fn the_start_says_in_under_a_screen_what_is_served_where() {
@@ -56,10 +64,9 @@ async fn health_metrics_and_request_ids_answer() {
     assert!(!http.get("/health/live").await.header("x-request-id").is_empty());
 }
 
-#[tokio::test]
-async fn unknown_paths_and_methods_get_the_envelope() {
+async fn unknown_paths_and_methods_get_the_envelope(form: Form) {
     let project = Project::chat();
-    let server = Server::start(&project).await;
+    let server = form.start(&project).await;
     let http = server.http();
     let unknown = http.get("/api/nope").await;
     assert_eq!(
@@ -76,10 +83,9 @@ async fn unknown_paths_and_methods_get_the_envelope() {
     assert!(wrong.header("allow").contains("POST"), "{wrong:?}");
 }
 
-#[tokio::test]
-async fn the_frontend_is_served_beside_the_api() {
+async fn the_frontend_is_served_beside_the_api(form: Form) {
     let project = Project::chat();
-    let server = Server::start(&project).await;
+    let server = form.start(&project).await;
     let http = server.http();
     let page = http.get("/").await;
     assert!(
@@ -102,10 +108,9 @@ async fn the_frontend_is_served_beside_the_api() {
     }
 }
 
-#[tokio::test]
-async fn the_api_document_is_valid_openapi() {
+async fn the_api_document_is_valid_openapi(form: Form) {
     let project = Project::chat();
-    let server = Server::start(&project).await;
+    let server = form.start(&project).await;
     let spec = server.http().get("/api/openapi.json").await;
     assert_eq!(spec.json()["openapi"], "3.1.0");
     assert!(
@@ -132,12 +137,11 @@ async fn the_api_document_is_valid_openapi() {
     assert!(checked.status.success(), "{said}");
 }
 
-#[tokio::test]
-async fn cross_origin_requests_follow_the_configuration() {
+async fn cross_origin_requests_follow_the_configuration(form: Form) {
     let project = Project::chat();
     let config = "server: {cors: {allowed_origins: [\"https://app.example\"]}}\n";
     project.write("alyx.yaml", config);
-    let server = Server::start(&project).await;
+    let server = form.start(&project).await;
     let preflight = async |origin: &str| {
         let headers = [("origin", origin), ("access-control-request-method", "POST")];
         server
@@ -163,8 +167,7 @@ async fn cross_origin_requests_follow_the_configuration() {
     );
 }
 
-#[tokio::test]
-async fn a_request_in_flight_is_finished_when_the_server_stops() {
+async fn a_request_in_flight_is_finished_when_the_server_stops(form: Form) {
     let project = Project::chat();
     project.write(
         "functions/slow.js",
@@ -174,7 +177,7 @@ async fn a_request_in_flight_is_finished_when_the_server_stops() {
             return 'finished';
         } };",
     );
-    let server = Server::start(&project).await;
+    let server = form.start(&project).await;
     let http = server.http();
     let watch = server.http();
     let nothing = json!({});

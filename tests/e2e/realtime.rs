@@ -2,12 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use alyx_tests::{Project, Server, eventually};
+use alyx_tests::{Form, Project, Server, eventually};
 use serde_json::{Value, json};
 
-async fn chat() -> (Project, Server) {
+alyx_tests::in_both_forms! {
+    the_demo_protocol_works_frame_by_frame,
+    a_message_sent_by_a_function_arrives_too,
+    every_operator_filters_snapshots_and_deltas_alike,
+    a_limited_window_refills_from_behind_its_edge,
+    bad_frames_are_answered_and_the_socket_lives_on,
+    stopping_the_server_closes_sockets_with_1001,
+    clients_that_join_in_a_storm_miss_nothing_and_see_nothing_twice,
+}
+
+async fn chat(form: Form) -> (Project, Server) {
     let project = Project::chat();
-    let server = Server::start(&project).await;
+    let server = form.start(&project).await;
     (project, server)
 }
 
@@ -18,9 +28,8 @@ async fn say(server: &Server, channel: &str, content: &str) -> Value {
     reply.json()
 }
 
-#[tokio::test]
-async fn the_demo_protocol_works_frame_by_frame() {
-    let (_project, server) = chat().await;
+async fn the_demo_protocol_works_frame_by_frame(form: Form) {
+    let (_project, server) = chat(form).await;
     let first = say(&server, "general", "first").await;
     let mut socket = server.socket().await;
     assert!(!socket.client_id().is_empty());
@@ -83,9 +92,8 @@ async fn the_demo_protocol_works_frame_by_frame() {
     assert_eq!(socket.receive().await["id"], "p3");
 }
 
-#[tokio::test]
-async fn a_message_sent_by_a_function_arrives_too() {
-    let (_project, server) = chat().await;
+async fn a_message_sent_by_a_function_arrives_too(form: Form) {
+    let (_project, server) = chat(form).await;
     let mut socket = server.socket().await;
     socket.subscribe(json!({"collection": "messages"})).await;
     let call = json!({"input": {"channel": "general", "content": "Hello world!", "author": "Bob"}});
@@ -98,8 +106,7 @@ async fn a_message_sent_by_a_function_arrives_too() {
     assert_eq!(socket.delta().await["inserts"][0]["id"], sent["output"]["id"]);
 }
 
-#[tokio::test]
-async fn every_operator_filters_snapshots_and_deltas_alike() {
+async fn every_operator_filters_snapshots_and_deltas_alike(form: Form) {
     let schema = "
 collections:
   items:
@@ -111,7 +118,7 @@ collections:
       tags: {type: json, nullable: true}
 ";
     let project = Project::with_schema(schema);
-    let server = Server::start(&project).await;
+    let server = form.start(&project).await;
     let operators = [
         json!({"n": {"$eq": 2}}),
         json!({"n": {"$ne": 2}}),
@@ -162,9 +169,8 @@ fn rows(docs: &Value) -> BTreeMap<i64, Value> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_limited_window_refills_from_behind_its_edge() {
-    let (_project, server) = chat().await;
+async fn a_limited_window_refills_from_behind_its_edge(form: Form) {
+    let (_project, server) = chat(form).await;
     let mut ids = Vec::new();
     for n in 0..30 {
         ids.push(say(&server, "general", &format!("message {n}")).await["id"].clone());
@@ -199,9 +205,8 @@ async fn a_limited_window_refills_from_behind_its_edge() {
     }
 }
 
-#[tokio::test]
-async fn bad_frames_are_answered_and_the_socket_lives_on() {
-    let (_project, server) = chat().await;
+async fn bad_frames_are_answered_and_the_socket_lives_on(form: Form) {
+    let (_project, server) = chat(form).await;
     let mut socket = server.socket().await;
     for (frame, id, code) in [
         ("not json", Value::Null, "INVALID_MESSAGE"),
@@ -300,9 +305,8 @@ async fn limits_are_kept() {
     .await;
 }
 
-#[tokio::test]
-async fn stopping_the_server_closes_sockets_with_1001() {
-    let (_project, server) = chat().await;
+async fn stopping_the_server_closes_sockets_with_1001(form: Form) {
+    let (_project, server) = chat(form).await;
     let mut socket = server.socket().await;
     socket.subscribe(json!({"collection": "messages"})).await;
     let stopped = server.terminate();
@@ -311,9 +315,8 @@ async fn stopping_the_server_closes_sockets_with_1001() {
 }
 
 /// A client that joins in the middle of a storm of writes ends with exactly what the database holds.
-#[tokio::test]
-async fn clients_that_join_in_a_storm_miss_nothing_and_see_nothing_twice() {
-    let (_project, server) = chat().await;
+async fn clients_that_join_in_a_storm_miss_nothing_and_see_nothing_twice(form: Form) {
+    let (_project, server) = chat(form).await;
     let http = server.http();
     let storm = async {
         let mut ids = Vec::new();

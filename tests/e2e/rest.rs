@@ -1,8 +1,20 @@
 //! Documents over REST.
 
-use alyx_tests::{Http, Project, Server};
+use alyx_tests::{Form, Http, Project, Server};
 use http::Method;
 use serde_json::{Value, json};
+
+alyx_tests::in_both_forms! {
+    a_document_lives_through_create_get_update_and_delete,
+    values_at_the_edges_come_back_as_they_were,
+    bad_bodies_are_refused_by_name,
+    lists_filter_in_all_three_spellings_sort_and_page,
+    bad_queries_are_refused_and_never_become_sql,
+    conflicts_and_references_hold,
+    hyphens_and_keywords_are_ordinary_names,
+    both_forms_of_the_schema_serve_the_same,
+    a_closed_collection_refuses_everybody,
+}
 
 const SCHEMA: &str = "
 collections:
@@ -30,9 +42,9 @@ collections:
       select: {type: int, index: true}
 ";
 
-async fn start() -> (Project, Server) {
+async fn start(form: Form) -> (Project, Server) {
     let project = Project::with_schema(SCHEMA);
-    let server = Server::start(&project).await;
+    let server = form.start(&project).await;
     (project, server)
 }
 
@@ -42,9 +54,8 @@ async fn create(http: &Http, document: Value) -> Value {
     reply.json()
 }
 
-#[tokio::test]
-async fn a_document_lives_through_create_get_update_and_delete() {
-    let (_project, server) = start().await;
+async fn a_document_lives_through_create_get_update_and_delete(form: Form) {
+    let (_project, server) = start(form).await;
     let http = server.http();
     let made = create(
         &http,
@@ -85,9 +96,8 @@ async fn a_document_lives_through_create_get_update_and_delete() {
     }
 }
 
-#[tokio::test]
-async fn values_at_the_edges_come_back_as_they_were() {
-    let (_project, server) = start().await;
+async fn values_at_the_edges_come_back_as_they_were(form: Form) {
+    let (_project, server) = start(form).await;
     let http = server.http();
     for (field, value) in [
         ("views", json!(i64::MAX)),
@@ -115,9 +125,8 @@ async fn values_at_the_edges_come_back_as_they_were() {
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-#[tokio::test]
-async fn bad_bodies_are_refused_by_name() {
-    let (_project, server) = start().await;
+async fn bad_bodies_are_refused_by_name(form: Form) {
+    let (_project, server) = start(form).await;
     let http = server.http();
     let check = async |body: &str, status: u16, code: &str, field: &str| {
         let reply = http
@@ -207,9 +216,8 @@ async fn bad_bodies_are_refused_by_name() {
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-#[tokio::test]
-async fn lists_filter_in_all_three_spellings_sort_and_page() {
-    let (_project, server) = start().await;
+async fn lists_filter_in_all_three_spellings_sort_and_page(form: Form) {
+    let (_project, server) = start(form).await;
     let http = server.http();
     for n in 0..25 {
         let document = json!({"title": format!("post {n:02}"), "views": n, "published": n % 2 == 0,
@@ -296,9 +304,8 @@ async fn lists_filter_in_all_three_spellings_sort_and_page() {
     assert_eq!((&none["docs"], &none["total"]), (&json!([]), &json!(0)));
 }
 
-#[tokio::test]
-async fn bad_queries_are_refused_and_never_become_sql() {
-    let (_project, server) = start().await;
+async fn bad_queries_are_refused_and_never_become_sql(form: Form) {
+    let (_project, server) = start(form).await;
     let http = server.http();
     create(&http, json!({"title": "one"})).await;
     for (query, code) in [
@@ -332,9 +339,8 @@ async fn bad_queries_are_refused_and_never_become_sql() {
     );
 }
 
-#[tokio::test]
-async fn conflicts_and_references_hold() {
-    let (_project, server) = start().await;
+async fn conflicts_and_references_hold(form: Form) {
+    let (_project, server) = start(form).await;
     let http = server.http();
     let post = create(&http, json!({"title": "one", "slug": "one"})).await;
     let twice = http
@@ -377,9 +383,8 @@ async fn conflicts_and_references_hold() {
     );
 }
 
-#[tokio::test]
-async fn hyphens_and_keywords_are_ordinary_names() {
-    let (_project, server) = start().await;
+async fn hyphens_and_keywords_are_ordinary_names(form: Form) {
+    let (_project, server) = start(form).await;
     let http = server.http();
     let made = http
         .post(
@@ -395,8 +400,7 @@ async fn hyphens_and_keywords_are_ordinary_names() {
     assert_eq!(found["docs"][0]["group"], "a");
 }
 
-#[tokio::test]
-async fn both_forms_of_the_schema_serve_the_same() {
+async fn both_forms_of_the_schema_serve_the_same(form: Form) {
     let list = "
 collections:
   - name: users
@@ -405,7 +409,7 @@ collections:
       - {name: age, type: int}
 ";
     let project = Project::with_schema(list);
-    let server = Server::start(&project).await;
+    let server = form.start(&project).await;
     let reply = server
         .http()
         .post(
@@ -417,8 +421,7 @@ collections:
     assert!(reply.json()["id"].is_string());
 }
 
-#[tokio::test]
-async fn a_closed_collection_refuses_everybody() {
+async fn a_closed_collection_refuses_everybody(form: Form) {
     let schema = "
 default_access: deny
 collections:
@@ -429,7 +432,7 @@ collections:
     rules: {read: \"true\", create: true}
 ";
     let project = Project::with_schema(schema);
-    let server = Server::start(&project).await;
+    let server = form.start(&project).await;
     let http = server.http();
     let refused = http.post("/api/collections/notes", &json!({"text": "x"})).await;
     assert_eq!(

@@ -1,5 +1,8 @@
 //! A plain HTTP client.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -8,10 +11,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-/// A client of one server.
+/// A client of one server, or of several that serve the same.
 #[derive(Debug, Clone)]
 pub struct Http {
-    base: String,
+    bases: Vec<String>,
+    turn: Arc<AtomicUsize>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -50,9 +54,16 @@ impl Reply {
 }
 
 impl Http {
-    pub(crate) fn new(base: &str) -> Self {
+    /// A client of the server at `http://host:port`.
+    pub fn new(base: &str) -> Self {
+        Self::spread(vec![base.to_owned()])
+    }
+
+    /// Its requests go to these in turn.
+    pub(crate) fn spread(bases: Vec<String>) -> Self {
         Self {
-            base: base.to_owned(),
+            bases,
+            turn: Arc::default(),
             client: Client::builder(TokioExecutor::new()).build(HttpConnector::new()),
         }
     }
@@ -110,9 +121,8 @@ impl Http {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Result<Reply, String> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base));
+        let base = &self.bases[self.turn.fetch_add(1, Ordering::Relaxed) % self.bases.len()];
+        let mut request = Request::builder().method(method).uri(format!("{base}{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -1,14 +1,20 @@
-//! Harness of the end-to-end tests: starts the built `alyx` binary on a project folder of its own and speaks
-//! to it as a user would, by HTTP, WebSocket, files and signals.
+//! Harness of the end-to-end tests: starts the built `alyx` binary on a project folder of its own, as one process or
+//! as a cluster, and speaks to it as a user would, by HTTP, WebSocket, files and signals.
 
+mod cluster;
+mod engines;
 mod http;
+mod link;
+mod process;
 mod project;
 mod server;
 mod socket;
 mod wait;
 
+pub use cluster::{Cluster, Links, Part, Shape};
 pub use http::{Http, Reply};
+pub use link::{Flow, Link};
 pub use project::Project;
-pub use server::Server;
+pub use server::{Form, Server};
 pub use socket::Socket;
 pub use wait::eventually;

@@ -1,21 +1,50 @@
-//! One running `alyx` process.
+//! A running server in either form, as a test uses it.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use rustix::process::Signal;
 
-use rustix::process::{Pid, Signal};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use crate::process::{Launch, Process, alyx, owned, words};
+use crate::{Cluster, Http, Project, Socket, eventually};
 
-use crate::{Http, Project, Socket, eventually};
+/// How the roles run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// All in one process, over an embedded database.
+    Embedded,
+    /// Each in processes of its own: one control plane, two gateways, two realtime nodes, two function workers.
+    Cluster,
+}
+
+impl Form {
+    /// Starts the project in this form and waits until it serves.
+    pub async fn start(self, project: &Project) -> Server {
+        self.start_with(project, &[]).await
+    }
+
+    /// The same with further environment.
+    pub async fn start_with(self, project: &Project, env: &[(&str, &str)]) -> Server {
+        match self {
+            Self::Embedded => Server::start_with(project, &["dev"], env).await,
+            Self::Cluster => {
+                let cluster = Cluster::start_with(project, crate::Shape::default(), env).await;
+                Server {
+                    running: Running::Cluster(cluster),
+                }
+            }
+        }
+    }
+}
 
 /// A running server; killed when dropped.
 #[derive(Debug)]
 pub struct Server {
-    child: Child,
-    base: String,
-    output: Arc<Mutex<String>>,
+    running: Running,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a test")]
+#[derive(Debug)]
+enum Running {
+    Embedded { process: Process, base: String },
+    Cluster(Cluster),
 }
 
 impl Server {
@@ -26,20 +55,19 @@ impl Server {
 
     /// Starts `alyx <args> --port 0` with further environment and waits until it serves.
     pub async fn start_with(project: &Project, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let (mut child, output) = Self::spawn(project, args, env);
-        let base = eventually("the server prints its address", || {
-            let printed = output.lock().expect("not poisoned").clone();
-            let ended = child.try_wait().expect("the child can be asked");
-            async move {
-                assert!(ended.is_none(), "the server ended with {ended:?}:\n{printed}");
-                address(&printed).ok_or(printed)
-            }
-        })
-        .await;
-        let server = Self { child, base, output };
+        let mut process = Process::start(&launch(project, args, env));
+        let base = process.find("the server prints its address", address).await;
+        let server = Self {
+            running: Running::Embedded { process, base },
+        };
+        let http = server.http();
         eventually("the server is ready", || async {
-            let reply = server.http().get("/health/ready").await;
-            if reply.status == 200 { Ok(()) } else { Err(reply) }
+            let reply = http.try_send(http::Method::GET, "/health/ready", &[], "").await;
+            if reply.as_ref().is_ok_and(|reply| reply.status == 200) {
+                Ok(())
+            } else {
+                Err(reply)
+            }
         })
         .await;
         server
@@ -47,63 +75,39 @@ impl Server {
 
     /// Runs `alyx <args>` to its end: exit code and everything it printed.
     pub async fn run(project: &Project, args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
-        let (mut child, output) = Self::spawn(project, args, env);
-        let status = tokio::time::timeout(std::time::Duration::from_secs(30), child.wait())
-            .await
-            .expect("the command ends")
-            .expect("the command can be waited for");
-        let printed = eventually("the output is complete", || {
-            let complete = Arc::strong_count(&output) == 1;
-            let printed = output.lock().expect("not poisoned").clone();
-            async move { if complete { Ok(printed) } else { Err(printed) } }
-        })
-        .await;
-        (status.code(), printed)
+        Process::start(&launch(project, args, env)).end().await
     }
 
-    fn spawn(project: &Project, args: &[&str], env: &[(&str, &str)]) -> (Child, Arc<Mutex<String>>) {
-        let mut command = Command::new(binary());
-        command.args(args).current_dir(project.path()).kill_on_drop(true);
-        if args
-            .first()
-            .is_some_and(|role| *role == "dev" || *role == "serve")
-            && !args.contains(&"--port")
-        {
-            command.args(["--port", "0"]);
-        }
-        command
-            .env_clear()
-            .envs(std::env::vars().filter(|(name, _)| !name.starts_with("ALYX_")));
-        command.envs(env.iter().copied());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary starts");
-        let output = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().expect("piped"), Arc::clone(&output));
-        collect(child.stderr.take().expect("piped"), Arc::clone(&output));
-        (child, output)
-    }
-
-    /// An HTTP client for it.
+    /// An HTTP client for it; in a cluster its requests go to the gateways in turn.
     pub fn http(&self) -> Http {
-        Http::new(&self.base)
+        match &self.running {
+            Running::Embedded { base, .. } => Http::new(base),
+            Running::Cluster(cluster) => cluster.http(),
+        }
     }
 
-    /// `http://host:port`.
-    pub fn base(&self) -> &str {
-        &self.base
+    /// `http://host:port`; in a cluster of its first gateway.
+    pub fn base(&self) -> String {
+        match &self.running {
+            Running::Embedded { base, .. } => base.clone(),
+            Running::Cluster(cluster) => cluster.base(0),
+        }
     }
 
-    /// A WebSocket to `/api/realtime` that has received `connected`.
+    /// A WebSocket to `/api/realtime` that has received `connected`; in a cluster on the next gateway in turn.
     pub async fn socket(&self) -> Socket {
-        Socket::connect(&self.base).await
+        match &self.running {
+            Running::Embedded { base, .. } => Socket::connect(base).await,
+            Running::Cluster(cluster) => cluster.socket().await,
+        }
     }
 
     /// Everything printed so far.
     pub fn output(&self) -> String {
-        self.output.lock().expect("not poisoned").clone()
+        match &self.running {
+            Running::Embedded { process, .. } => process.output(),
+            Running::Cluster(cluster) => cluster.output(),
+        }
     }
 
     /// Waits until the output has this text.
@@ -119,32 +123,51 @@ impl Server {
         .await;
     }
 
-    /// The process id.
+    /// The process id of the embedded form.
     pub fn pid(&self) -> u32 {
-        self.child.id().expect("the server runs")
+        self.process().pid()
     }
 
-    /// `SIGKILL`, and waits for the end.
-    pub async fn kill(mut self) {
-        self.child.kill().await.expect("the server can be killed");
+    /// `SIGKILL` to all of it, and waits for the end.
+    pub async fn kill(self) {
+        match self.running {
+            Running::Embedded { mut process, .. } => process.kill().await,
+            Running::Cluster(mut cluster) => cluster.kill_all().await,
+        }
     }
 
-    /// `SIGTERM`, and waits for the end; the exit code.
-    pub async fn terminate(mut self) -> Option<i32> {
-        self.signal(Signal::TERM);
-        let status = tokio::time::timeout(std::time::Duration::from_secs(30), self.child.wait())
-            .await
-            .expect("the server stops within its deadline");
-        status.expect("the server can be waited for").code()
+    /// `SIGTERM`, and waits for the end; the exit code. In a cluster the roles end one after the other.
+    pub async fn terminate(self) -> Option<i32> {
+        match self.running {
+            Running::Embedded { mut process, .. } => process.terminate().await,
+            Running::Cluster(mut cluster) => cluster.stop().await,
+        }
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the process of the embedded form.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a process id");
-        rustix::process::kill_process(pid, signal).expect("the signal can be sent");
+        self.process().signal(signal);
+    }
+
+    fn process(&self) -> &Process {
+        match &self.running {
+            Running::Embedded { process, .. } => process,
+            Running::Cluster(_) => panic!("a cluster is several processes"),
+        }
+    }
+}
+
+fn launch(project: &Project, args: &[&str], env: &[(&str, &str)]) -> Launch {
+    let mut args = words(args);
+    let serves = args.first().is_some_and(|role| role == "dev" || role == "serve");
+    if serves && !args.iter().any(|arg| arg == "--port") {
+        args.extend(words(&["--port", "0"]));
+    }
+    Launch {
+        program: alyx(),
+        args,
+        env: owned(env),
+        dir: project.path().to_path_buf(),
     }
 }
 
@@ -159,33 +182,21 @@ fn address(printed: &str) -> Option<String> {
     Some(url[..host_end].to_owned())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the harness is no role and has no task tracker"
-)]
-fn collect(stream: impl AsyncRead + Unpin + Send + 'static, output: Arc<Mutex<String>>) {
-    tokio::spawn(async move {
-        let mut lines = BufReader::new(stream).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            let mut output = output.lock().expect("not poisoned");
-            output.push_str(&line);
-            output.push('\n');
+/// Writes each test twice: `embedded::name` and `cluster::name` call `name(Form)`.
+#[macro_export]
+macro_rules! in_both_forms {
+    ($($name:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name($crate::Form::Embedded).await;
+            })*
         }
-    });
-}
-
-/// The binary that was built beside the tests.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("the test knows its own path");
-    let built = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests lie in target/<profile>/deps")
-        .join("alyx");
-    assert!(
-        built.exists(),
-        "{} is missing: run `cargo build --workspace` first",
-        built.display()
-    );
-    built
+        mod cluster {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name($crate::Form::Cluster).await;
+            })*
+        }
+    };
 }

@@ -19,19 +19,48 @@ pub struct Socket {
 
 impl Socket {
     pub(crate) async fn connect(base: &str) -> Self {
+        tokio::time::timeout(LONGEST, Self::open(base))
+            .await
+            .expect("the socket opens in time")
+            .expect("the socket opens")
+    }
+
+    /// A socket to the server at `http://host:port` that has received `connected`; an error where that fails.
+    pub async fn open(base: &str) -> Result<Self, String> {
         let url = format!("{}/api/realtime", base.replacen("http", "ws", 1));
-        let (stream, _) = connect_async(url).await.expect("the socket opens");
+        let (stream, _) = connect_async(url).await.map_err(|error| error.to_string())?;
         let mut socket = Self {
             stream,
             client_id: String::new(),
         };
-        let hello = socket.receive().await;
-        assert_eq!(hello["type"], "connected", "{hello}");
+        let hello = socket.try_receive().await?;
+        if hello["type"] != "connected" {
+            return Err(format!("not a greeting: {hello}"));
+        }
         hello["payload"]["client_id"]
             .as_str()
-            .expect("a client id")
+            .ok_or("no client id")?
             .clone_into(&mut socket.client_id);
-        socket
+        Ok(socket)
+    }
+
+    /// Sends a frame where the socket may be gone.
+    pub async fn try_send(&mut self, frame: &Value) -> Result<(), String> {
+        let sent = self.stream.send(Message::text(frame.to_string())).await;
+        sent.map_err(|error| error.to_string())
+    }
+
+    /// The next JSON frame, however long that takes, where the socket may be gone. Cancel-safe.
+    pub async fn try_receive(&mut self) -> Result<Value, String> {
+        loop {
+            let message = self.stream.next().await.ok_or("the socket ended")?;
+            match message.map_err(|error| error.to_string())? {
+                Message::Text(text) => return serde_json::from_str(&text).map_err(|error| error.to_string()),
+                Message::Ping(_) | Message::Pong(_) => {}
+                Message::Close(frame) => return Err(format!("closed: {frame:?}")),
+                other => return Err(format!("not a text frame: {other:?}")),
+            }
+        }
     }
 
     /// The id that the server gave.

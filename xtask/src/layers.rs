@@ -28,6 +28,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("alyx-bus", Layer::Adapter),
     ("alyx-service", Layer::Adapter),
     ("alyx-rpc", Layer::Adapter),
+    ("alyx-cluster", Layer::Adapter),
     ("alyx-gateway", Layer::Role),
     ("alyx-realtime-node", Layer::Role),
     ("alyx-function-worker", Layer::Role),

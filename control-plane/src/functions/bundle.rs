@@ -1,9 +1,9 @@
 //! Content-addressed copies of the functions folder, so that a call in flight keeps the code it began with.
 //!
 //! **Invariant:** a folder `<bundles>/<hash>` is complete and never changes: it is written under another name and
-//! renamed. Its hash covers path and content of every file that was copied, read once for both.
+//! renamed. Its hash is of the copies, so what was hashed is what will run.
 //!
-//! `node_modules` is linked, not copied, so a change in there alone makes no new bundle.
+//! `node_modules` is linked, not copied; of its content only what the package manager records counts in the hash.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use alyx_cluster::bundle::digest;
 use thiserror::Error;
 use walkdir::{DirEntry, WalkDir};
 
@@ -85,7 +86,6 @@ pub(crate) fn is_code(entry: &DirEntry) -> bool {
 }
 
 fn copy(folder: &Path, target: &Path) -> Result<String, BundleError> {
-    let mut hasher = blake3::Hasher::new();
     let (mut files, mut bytes) = (0_usize, 0_u64);
     let too_large = || BundleError::TooLarge {
         folder: folder.to_owned(),
@@ -115,10 +115,14 @@ fn copy(folder: &Path, target: &Path) -> Result<String, BundleError> {
         if files > MAX_FILES || bytes > MAX_BYTES {
             return Err(too_large());
         }
-        copy_file(entry.path(), relative, &copied, &mut hasher)?;
+        copy_file(entry.path(), &copied)?;
     }
-    link_modules(folder, target, &mut hasher)?;
-    Ok(hasher.finalize().to_hex()[..32].to_owned())
+    link_modules(folder, target)?;
+    digest(target).map_err(|source| BundleError::Io {
+        path: target.to_owned(),
+        verb: "read",
+        source,
+    })
 }
 
 fn is_missing(error: &walkdir::Error) -> bool {
@@ -127,19 +131,12 @@ fn is_missing(error: &walkdir::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-fn copy_file(
-    from: &Path,
-    relative: &Path,
-    to: &Path,
-    hasher: &mut blake3::Hasher,
-) -> Result<(), BundleError> {
+fn copy_file(from: &Path, to: &Path) -> Result<(), BundleError> {
     let content = fs::read(from).map_err(|source| BundleError::Io {
         path: from.to_owned(),
         verb: "read",
         source,
     })?;
-    hash_part(hasher, relative.as_os_str().as_encoded_bytes());
-    hash_part(hasher, &content);
     File::create(to)
         .and_then(|mut file| {
             file.write_all(&content)?;
@@ -150,15 +147,9 @@ fn copy_file(
         .map_err(written(to))
 }
 
-/// Lengths keep `ab` + `c` apart from `a` + `bc`.
-fn hash_part(hasher: &mut blake3::Hasher, part: &[u8]) {
-    hasher.update(&(part.len() as u64).to_le_bytes());
-    hasher.update(part);
-}
-
 /// Links the folder's `node_modules`, else that of its parent, and takes over the parent's `package.json` where the
 /// folder has none, since both decide how its files are loaded.
-fn link_modules(folder: &Path, target: &Path, hasher: &mut blake3::Hasher) -> Result<(), BundleError> {
+fn link_modules(folder: &Path, target: &Path) -> Result<(), BundleError> {
     let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let places: Vec<&Path> = std::iter::once(folder.as_path()).chain(folder.parent()).collect();
     if let Some(modules) = places
@@ -166,7 +157,6 @@ fn link_modules(folder: &Path, target: &Path, hasher: &mut blake3::Hasher) -> Re
         .map(|place| place.join("node_modules"))
         .find(|modules| modules.is_dir())
     {
-        hash_part(hasher, modules.as_os_str().as_encoded_bytes());
         let link = target.join("node_modules");
         std::os::unix::fs::symlink(&modules, &link).map_err(written(&link))?;
     }
@@ -175,13 +165,13 @@ fn link_modules(folder: &Path, target: &Path, hasher: &mut blake3::Hasher) -> Re
         && !own.exists()
         && parents.is_file()
     {
-        copy_file(&parents, Path::new("package.json"), &own, hasher)?;
+        copy_file(&parents, &own)?;
     }
     Ok(())
 }
 
 fn finish(unfinished: &Path, root: &Path) -> Result<(), BundleError> {
-    if root.is_dir() {
+    if root.is_dir() && same_modules(unfinished, root) {
         remove(unfinished);
         // Its time says when it was last wanted; pruning is by that time.
         if let Err(error) = File::open(root).and_then(|folder| folder.set_modified(SystemTime::now())) {
@@ -189,7 +179,17 @@ fn finish(unfinished: &Path, root: &Path) -> Result<(), BundleError> {
         }
         return Ok(());
     }
+    if root.is_dir() {
+        // The same code beside other modules: the old bundle's link leads to a folder that is no longer the right one.
+        remove(root);
+    }
     fs::rename(unfinished, root).map_err(written(root))
+}
+
+/// Whether two bundles load their modules from the same folder.
+fn same_modules(one: &Path, other: &Path) -> bool {
+    let modules = |bundle: &Path| fs::read_link(bundle.join("node_modules")).ok();
+    modules(one) == modules(other)
 }
 
 /// Removes all but the newest bundles. A bundle that cannot be removed is in nobody's way.

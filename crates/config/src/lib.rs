@@ -12,6 +12,7 @@ mod lookup;
 mod model;
 mod problem;
 mod reference;
+mod role;
 mod rules;
 mod value;
 
@@ -25,6 +26,7 @@ pub use model::{
 };
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference_markdown;
+pub use role::RoleNeeds;
 pub use value::read_memory;
 
 /// The environment of this process; variables that are not UTF-8 are left out.

@@ -26,7 +26,7 @@ pub struct Config {
     pub frontend: Frontend,
     /// How the roles find and trust each other where each is a process of its own.
     pub cluster: Cluster,
-    /// Health and metrics of a role that is a process of its own.
+    /// A listener of its own for health and metrics.
     pub metrics: Metrics,
 }
 
@@ -297,10 +297,11 @@ pub struct ClusterTls {
     pub server_name: Option<String>,
 }
 
-/// Health and metrics of a role that is a process of its own.
+/// A listener of its own for health and metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metrics {
-    /// `host:port` to listen on; `None` means a free port of this machine alone.
+    /// `host:port` to listen on. `None` means none where all roles are one process, and a free port of this machine
+    /// alone for a role of its own.
     pub listen: Option<String>,
 }
 

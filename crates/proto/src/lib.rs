@@ -50,5 +50,14 @@ pub mod realtime {
     }
 }
 
+/// What the holder of the writer's lease offers to the other gateways.
+pub mod writer {
+    pub use v1::*;
+
+    mod v1 {
+        tonic::include_proto!("alyx.writer.v1");
+    }
+}
+
 /// Descriptors of every file, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/alyx.descriptors"));

@@ -1,7 +1,8 @@
 //! gRPC between roles: listeners and channels that are never open by default, errors and call metadata across the
 //! wire.
 //!
-//! Knows no service: a role brings its routes to [`serve`] and wraps a [`Channel`] in the client it needs.
+//! Knows no service: a role brings its routes to [`serve`] and wraps a [`Channel`] in the client it needs. Only the wire
+//! form of live queries, which both of its ends must share, is in [`realtime`].
 //!
 //! **Invariant:** there is no [`Security`] without a token or certificates, and no way to listen or connect without
 //! a [`Security`].
@@ -15,6 +16,7 @@ mod body;
 mod call;
 mod channel;
 mod outbox;
+pub mod realtime;
 mod security;
 mod server;
 mod status;
@@ -23,7 +25,7 @@ pub use backoff::Backoff;
 pub use body::{AHEAD, Assembly, BodyKey, PIECE};
 pub use call::Call;
 pub use channel::{Channel, connect};
-pub use outbox::{Outbox, Outgoing, Piece};
+pub use outbox::{Outbox, Outgoing};
 pub use security::{MIN_TOKEN_BYTES, Security, TlsFiles};
 pub use server::{Listener, Server, bind, serve};
 pub use status::{from_status, from_wire, to_status, to_wire};

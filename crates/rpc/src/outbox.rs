@@ -22,15 +22,11 @@ use crate::body::{AHEAD, BodyKey, PIECE};
 const FULL_MESSAGES: usize = 4096;
 const FULL_BYTES: usize = 32 << 20;
 
-/// A message that can be a piece of a body.
-pub trait Piece {
-    /// The next piece of that body.
-    fn piece(key: BodyKey, data: Bytes) -> Self;
-}
-
 /// The queue of one stream. Anyone may put messages in; the [`Outgoing`] takes them out.
 #[derive(Debug)]
 pub struct Outbox<M> {
+    /// Makes the message that carries the next piece of a body.
+    piece: fn(BodyKey, Bytes) -> M,
     queue: Mutex<Queue<M>>,
     emptied: Notify,
 }
@@ -53,10 +49,11 @@ struct Rest {
     credit: usize,
 }
 
-impl<M: Piece> Outbox<M> {
-    /// An outbox and its other end.
-    pub fn new() -> (Arc<Self>, Outgoing<M>) {
+impl<M> Outbox<M> {
+    /// An outbox and its other end. `piece` makes the message that carries the next piece of a body.
+    pub fn new(piece: fn(BodyKey, Bytes) -> M) -> (Arc<Self>, Outgoing<M>) {
         let outbox = Arc::new(Self {
+            piece,
             queue: Mutex::new(Queue {
                 messages: VecDeque::new(),
                 bytes: 0,
@@ -93,7 +90,7 @@ impl<M: Piece> Outbox<M> {
                 credit: AHEAD,
             };
             queue.rests.insert(key, rest);
-            queue.send_rest(key);
+            queue.send_rest(key, self.piece);
         }
         wake(queue);
     }
@@ -104,7 +101,7 @@ impl<M: Piece> Outbox<M> {
         if let Some(rest) = queue.rests.get_mut(&key) {
             let bytes = usize::try_from(bytes).unwrap_or(AHEAD);
             rest.credit = (rest.credit + bytes.min(AHEAD)).min(AHEAD);
-            queue.send_rest(key);
+            queue.send_rest(key, self.piece);
             wake(queue);
         }
     }
@@ -148,7 +145,7 @@ fn wake<M>(mut queue: parking_lot::MutexGuard<'_, Queue<M>>) {
     }
 }
 
-impl<M: Piece> Queue<M> {
+impl<M> Queue<M> {
     fn put(&mut self, message: M, weight: usize) {
         if !self.gone {
             self.messages.push_back((message, weight));
@@ -157,7 +154,7 @@ impl<M: Piece> Queue<M> {
     }
 
     /// Queues as much of a rest as may be under way.
-    fn send_rest(&mut self, key: BodyKey) {
+    fn send_rest(&mut self, key: BodyKey, message: fn(BodyKey, Bytes) -> M) {
         let Some(mut rest) = self.rests.remove(&key) else {
             return;
         };
@@ -165,7 +162,7 @@ impl<M: Piece> Queue<M> {
             let piece = rest.data.split_to(rest.data.len().min(PIECE).min(rest.credit));
             let weight = piece.len();
             rest.credit -= weight;
-            self.put(M::piece(key, piece), weight);
+            self.put(message(key, piece), weight);
         }
         if !rest.data.is_empty() && !self.gone {
             self.rests.insert(key, rest);
@@ -183,7 +180,7 @@ pub struct Outgoing<M> {
     outbox: Arc<Outbox<M>>,
 }
 
-impl<M: Piece> Stream for Outgoing<M> {
+impl<M> Stream for Outgoing<M> {
     type Item = M;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<M>> {
@@ -238,15 +235,9 @@ mod tests {
         More(BodyKey, Bytes),
     }
 
-    impl Piece for Message {
-        fn piece(key: BodyKey, data: Bytes) -> Self {
-            Self::More(key, data)
-        }
-    }
-
     #[tokio::test]
     async fn a_large_body_arrives_whole_and_never_runs_far_ahead() {
-        let (outbox, mut outgoing) = Outbox::new();
+        let (outbox, mut outgoing) = Outbox::new(Message::More);
         let sent = Bytes::from((0..5_u32 << 20).map(|at| (at % 251) as u8).collect::<Vec<_>>());
         outbox.push_with_body(BodyKey::own(1), sent.clone(), Message::Head);
         outbox.push(Message::Small(2));
@@ -279,7 +270,7 @@ mod tests {
 
     #[tokio::test]
     async fn closing_sends_what_is_queued_and_a_forgotten_body_does_not_hold_the_end() {
-        let (outbox, mut outgoing) = Outbox::new();
+        let (outbox, mut outgoing) = Outbox::new(Message::More);
         outbox.push_with_body(BodyKey::own(1), vec![0; 1 << 20].into(), Message::Head);
         outbox.push(Message::Small(1));
         outbox.close();
@@ -293,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_room_when_the_writer_has_caught_up_or_is_gone() {
-        let (outbox, mut outgoing) = Outbox::new();
+        let (outbox, mut outgoing) = Outbox::new(Message::More);
         for number in 0..FULL_MESSAGES as u64 {
             outbox.push(Message::Small(number));
         }

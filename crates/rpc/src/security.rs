@@ -75,6 +75,23 @@ impl Security {
         Ok(security)
     }
 
+    /// The security that the configuration asks for.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn from_config(config: &alyx_config::Cluster) -> Result<Self> {
+        let tls = config.tls.as_ref().map(|tls| TlsFiles {
+            ca: tls.ca.clone(),
+            cert: tls.cert.clone(),
+            key: tls.key.clone(),
+            server_name: tls.server_name.clone(),
+        });
+        Self::new(
+            config.token.as_ref().map(alyx_config::Secret::expose),
+            tls.as_ref(),
+        )
+    }
+
     /// `http` or `https`, as the peers speak it.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }

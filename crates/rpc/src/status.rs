@@ -11,6 +11,8 @@ use tonic::{Code, Status};
 const TYPE_URL: &str = "type.googleapis.com/alyx.common.v1.Error";
 /// Longest message in a header: peers refuse headers beyond 16 KiB, and it travels in the details too.
 const MAX_MESSAGE: usize = 1024;
+/// Longest message, and most bytes of details, outside of headers.
+const MAX_TEXT: usize = 1 << 20;
 /// Largest details in a header, before base64.
 const MAX_DETAILS: usize = 8 << 10;
 
@@ -77,16 +79,24 @@ const fn code(kind: ErrorKind) -> Code {
     }
 }
 
-/// `error` as a message of its own, for streams whose calls fail one by one. Its `source` is left out.
+/// `error` as a message of its own, for streams whose calls fail one by one. Its `source` is left out, and what is
+/// longer than [`MAX_TEXT`] is cut off: one error must not break a stream by its size.
 pub fn to_wire(error: &Error) -> common::Error {
+    let message = error.message();
+    let mut room = MAX_TEXT;
     common::Error {
         kind: kind_to_wire(error.kind()).into(),
         code: error.code().to_owned(),
-        message: error.message().to_owned(),
+        message: message[..message.floor_char_boundary(MAX_TEXT)].to_owned(),
         field: error.field().map(str::to_owned),
         details: error
             .details()
             .iter()
+            .take_while(|detail| {
+                room =
+                    room.saturating_sub(detail.field.len() + detail.code.len() + detail.message.len() + 16);
+                room > 0
+            })
             .map(|detail| common::Detail {
                 field: detail.field.clone(),
                 code: detail.code.clone(),
@@ -305,6 +315,20 @@ mod tests {
             let status = Status::from_header_map(&headers).expect("a status");
             assert_same(&from_status(status), &error);
         }
+    }
+
+    #[test]
+    fn an_error_of_any_size_stays_within_a_message() {
+        let detail = |_| Detail {
+            field: "f".repeat(100),
+            code: "c".to_owned(),
+            message: "é".repeat(1000),
+        };
+        let error = Error::new(ErrorKind::InvalidInput, "TOO_LONG", "é".repeat(4 << 20))
+            .with_details((0..5000).map(detail).collect());
+        let wire = to_wire(&error);
+        assert!(wire.encoded_len() < 4 << 20, "{}", wire.encoded_len());
+        assert!(wire.message.len() >= (1 << 20) - 1 && !wire.details.is_empty());
     }
 
     #[test]

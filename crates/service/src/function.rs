@@ -43,6 +43,10 @@ pub struct Invocation {
     pub auth: Option<Bytes>,
     /// When the caller gives up; the function's own timeout may end it earlier.
     pub deadline: Instant,
+    /// Its place in a trace (W3C Trace Context), where the caller told one.
+    pub traceparent: Option<String>,
+    /// Whether the caller asked for a call that may run a second time after its process or worker was lost.
+    pub idempotent: bool,
     /// Answers `ctx.db`.
     pub data: SharedData,
 }

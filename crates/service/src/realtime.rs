@@ -32,8 +32,13 @@ pub struct GroupId(pub u64);
 /// Gateway → node.
 #[derive(Debug, Clone)]
 pub enum GroupCommand {
-    /// Start a group; answered by `Opened` or `Failed`.
-    Open { group: GroupId, query: Arc<Query> },
+    /// Start a group; answered by `Opened` or `Failed`. `have`: the gateway holds the window as of there and can
+    /// only go on with one that is not older, so the answer waits until the node has come that far.
+    Open {
+        group: GroupId,
+        query: Arc<Query>,
+        have: Option<Seq>,
+    },
     /// End a group. Nothing answers; events under way may still arrive.
     Close { group: GroupId },
 }
@@ -42,7 +47,8 @@ pub enum GroupCommand {
 #[derive(Debug, Clone)]
 pub enum GroupEvent {
     /// The group's window at `at`. Also sent later, when the node had to start the group afresh (the log was cut
-    /// off behind it, the schema changed): it then replaces everything before it.
+    /// off behind it, the schema changed, the link was full): it then replaces everything before it. Where its `at`
+    /// is not before the last position told, it is the same result further on, and the difference is a change.
     Opened {
         group: GroupId,
         at: Seq,

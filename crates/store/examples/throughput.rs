@@ -1,6 +1,6 @@
-//! How fast an embedded store is on this machine, and how much CPU an operation costs.
+//! How fast a store is on this machine, and how much CPU an operation costs (of this process).
 //!
-//! `cargo run --release -p alyx-store --example throughput -- [SECONDS] [FOLDER]`: inserts with 1, 16 and 64 callers
+//! `cargo run --release -p alyx-store --example throughput -- [SECONDS] [FOLDER or URL of a libSQL server]`: inserts with 1, 16 and 64 callers
 //! into a table of five fields with one index and the change trigger, then point reads and lists of 20.
 
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use alyx_core::{Error, Result, Statement, Value, new_uuid_v7};
-use alyx_store::{EmbeddedOptions, Expect, Read, ReadCost, Store, Write, WriteStep};
+use alyx_store::{Commit, EmbeddedOptions, Expect, Read, ReadCost, RemoteOptions, Store, Write, WriteStep};
 
 const SCHEMA: &str = "
 CREATE TABLE messages (
@@ -24,10 +24,23 @@ END;";
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let seconds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(3);
-    let folder = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
-    let path = folder.join(format!("throughput-{}.db", std::process::id()));
+    let place = arguments.next();
     let runtime = tokio::runtime::Runtime::new().map_err(Error::internal)?;
-    let outcome = runtime.block_on(run(&path, Duration::from_secs(seconds)));
+    let time = Duration::from_secs(seconds);
+    if let Some(url) = place.as_deref().filter(|place| place.contains("://")) {
+        return runtime.block_on(async {
+            let (published, follower) = counter();
+            let store = Store::open_remote(RemoteOptions::new(url), follower).await?;
+            run(&store, &published, time).await
+        });
+    }
+    let folder = place.map_or_else(std::env::temp_dir, PathBuf::from);
+    let path = folder.join(format!("throughput-{}.db", std::process::id()));
+    let outcome = runtime.block_on(async {
+        let (published, follower) = counter();
+        let store = Store::open_embedded(EmbeddedOptions::new(&path), follower)?;
+        run(&store, &published, time).await
+    });
     for suffix in ["", "-wal", "-shm", ".lock"] {
         let mut name = path.clone().into_os_string();
         name.push(suffix);
@@ -37,19 +50,26 @@ fn main() -> Result<()> {
     outcome
 }
 
-async fn run(path: &std::path::Path, time: Duration) -> Result<()> {
+/// Counts the changes that are published.
+fn counter() -> (Arc<AtomicU64>, impl Fn(Commit) + Send + Sync + 'static) {
     let published = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&published);
-    let store = Store::open_embedded(EmbeddedOptions::new(path), move |commit| {
+    (published, move |commit: Commit| {
         counter.fetch_add(commit.changes.len() as u64, Ordering::Relaxed);
-    })?;
-    store.migrate(vec![Statement::new(SCHEMA, Vec::new())]).await?;
+    })
+}
+
+async fn run(store: &Store, published: &AtomicU64, time: Duration) -> Result<()> {
+    let drop_old = "DROP TABLE IF EXISTS messages";
+    for sql in [drop_old, SCHEMA] {
+        store.migrate(vec![Statement::new(sql, Vec::new())]).await?;
+    }
     println!(
         "{:<28} {:>10} {:>14} {:>12} {:>12}",
         "", "per second", "CPU µs each", "p50 µs", "p99 µs"
     );
-    inserts(&store, time).await?;
-    reads(&store, time).await?;
+    inserts(store, time).await?;
+    reads(store, time).await?;
     let stats = store.stats();
     println!(
         "published {} of {} changes; batches {:?}",

@@ -81,6 +81,24 @@ pub(crate) enum Failure {
     /// Rows that point nowhere were found after a migration.
     #[error("rows without their referenced row in: {0}")]
     ForeignKeyCheck(String),
+    /// The database server does not answer, or not as it should.
+    #[error("the database server is away: {0}")]
+    Away(String),
+    /// The database server does not accept who we are.
+    #[error("the database server refuses the token")]
+    Unauthorized,
+    /// The server closed the stream before it ran anything on it.
+    #[error("the stream has been closed")]
+    StreamGone,
+    /// Another writer has taken over; nothing of the transaction is there.
+    #[error("another writer has taken over")]
+    Fenced,
+    /// The connection broke while the transaction was being committed.
+    #[error("it is not known whether the transaction was committed")]
+    OutcomeUnknown,
+    /// The transaction was committed, and what it returned is lost.
+    #[error("the transaction was committed and its reply is lost")]
+    ReplyLost,
 }
 
 impl From<libsql::Error> for Failure {
@@ -108,8 +126,16 @@ impl Failure {
             | Self::NotUtf8
             | Self::ResultTooLarge
             | Self::NoRow
-            | Self::ForeignKeyCheck(_) => true,
-            Self::Driver(_) | Self::ReadDeadline | Self::TransactionLost => false,
+            | Self::ForeignKeyCheck(_)
+            | Self::ReplyLost => true,
+            Self::Driver(_)
+            | Self::ReadDeadline
+            | Self::TransactionLost
+            | Self::Away(_)
+            | Self::Unauthorized
+            | Self::StreamGone
+            | Self::Fenced
+            | Self::OutcomeUnknown => false,
         }
     }
 
@@ -143,6 +169,25 @@ impl Failure {
                 format!(
                     "the migration leaves rows that refer to missing rows, in: {tables}; nothing was changed"
                 ),
+            ),
+            Self::Away(_) | Self::StreamGone => database_unavailable().with_source(self),
+            Self::Unauthorized => Error::new(
+                ErrorKind::Unavailable,
+                "DATABASE_UNAUTHORIZED",
+                "the database server refuses this server: its operator must check the database token",
+            )
+            .with_source(self),
+            Self::Fenced => writer_fenced(),
+            Self::OutcomeUnknown => Error::new(
+                ErrorKind::Unavailable,
+                "WRITE_OUTCOME_UNKNOWN",
+                "the database went away while it carried out the write: look whether it is there before you send it again",
+            )
+            .with_retry_after(Duration::from_secs(1)),
+            Self::ReplyLost => Error::new(
+                ErrorKind::Conflict,
+                "WRITE_REPLY_LOST",
+                "the write was carried out, and what it returned was lost on the way: read the document",
             ),
             Self::Driver(_) | Self::Parameters { .. } | Self::NotUtf8 | Self::TransactionLost => {
                 Error::internal(self)
@@ -224,6 +269,9 @@ fn refused(refusal: Refusal) -> Error {
         Refusal::NotRows => {
             "only statements that read or write rows can run here: SELECT, INSERT, UPDATE, DELETE, WITH, VALUES"
         }
+        Refusal::NotOnServer => {
+            "the database server does not run this statement; of PRAGMA it takes few, and REPLACE would delete rows unseen: use INSERT … ON CONFLICT DO UPDATE"
+        }
         Refusal::Several => "the SQL text holds more than one statement: send them one by one",
     };
     Error::new(ErrorKind::InvalidInput, "STATEMENT_NOT_ALLOWED", message)
@@ -250,6 +298,26 @@ fn storage_full() -> Error {
         "the disk that holds the database is full: free some space; reading goes on",
     )
     .with_retry_after(Duration::from_secs(30))
+}
+
+/// The database server is away.
+pub(crate) fn database_unavailable() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "DATABASE_UNAVAILABLE",
+        "the database server cannot be reached: try again",
+    )
+    .with_retry_after(Duration::from_secs(1))
+}
+
+/// This process is not, or no longer, the one that writes.
+pub(crate) fn writer_fenced() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "WRITER_FENCED",
+        "another server has taken over writing; nothing of this write was carried out: try again",
+    )
+    .with_retry_after(Duration::from_secs(1))
 }
 
 /// A read's deadline passed.

@@ -13,6 +13,8 @@ pub(crate) enum Refusal {
     NotRows,
     /// Something follows the first statement.
     Several,
+    /// A database server does not run it, or not with the effects that it must have.
+    NotOnServer,
 }
 
 /// Words that a statement about rows begins with.

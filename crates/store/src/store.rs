@@ -6,7 +6,11 @@ use std::time::{Duration, Instant};
 
 use alyx_core::{Result, Seq, Statement, Value};
 
-use crate::embedded::{Alteration, Embedded, EmbeddedOptions};
+use crate::alteration::Alteration;
+use crate::cluster::{Cluster, ClusterOptions, WriterStatus};
+use crate::embedded::{Embedded, EmbeddedOptions};
+use crate::failure::writer_fenced;
+use crate::remote::{Remote, RemoteOptions, WriteId};
 use crate::stats::StoreStats;
 use crate::{Commit, LogBatch, Read, ReadCost, ReadReply, Write, WriteReply};
 
@@ -24,6 +28,8 @@ pub struct Store {
 #[derive(Clone)]
 enum Backend {
     Embedded(Arc<Embedded>),
+    Remote(Arc<Remote>),
+    Cluster(Arc<Cluster>),
 }
 
 impl Store {
@@ -46,10 +52,70 @@ impl Store {
         })
     }
 
-    /// Where the database is: a path, for people.
+    /// Connects to a libSQL server on whose database this process alone writes, and creates the store's tables where
+    /// there are none. Dropping the last clone does not wait: close it first.
+    ///
+    /// `on_commit` is called as for [`Store::open_embedded`].
+    ///
+    /// # Errors
+    ///
+    /// `DATABASE_URL_INVALID`, `DATABASE_TOKEN_INVALID`, `DATABASE_UNAVAILABLE`, `DATABASE_UNAUTHORIZED`,
+    /// `DATABASE_FORMAT_NEWER`: the messages say what to do.
+    pub async fn open_remote(
+        options: RemoteOptions,
+        on_commit: impl Fn(Commit) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let remote = Remote::open(&options, false, on_commit).await?;
+        Ok(Self {
+            backend: Backend::Remote(Arc::new(remote)),
+        })
+    }
+
+    /// Connects to a libSQL server whose database several nodes use: whoever holds the writer's lease writes, the others
+    /// forward their writes to it. Mount [`crate::WriterService`] at the advertised address.
+    ///
+    /// `on_commit` is called as for [`Store::open_embedded`], but only while this node holds the lease; after it took
+    /// it, also for the commits of the last seconds, which the holder before may not have published.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::open_remote`].
+    pub async fn open_cluster(
+        options: ClusterOptions,
+        on_commit: impl Fn(Commit) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let cluster = Cluster::open(options, on_commit).await?;
+        Ok(Self {
+            backend: Backend::Cluster(Arc::new(cluster)),
+        })
+    }
+
+    /// Who writes, as far as this node knows; nothing where the database is this process's own.
+    pub fn writer(&self) -> Option<WriterStatus> {
+        match &self.backend {
+            Backend::Embedded(_) | Backend::Remote(_) => None,
+            Backend::Cluster(cluster) => Some(cluster.writer()),
+        }
+    }
+
+    /// Carries out another node's write, at most once for its id.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::write`], and `WRITER_FENCED` where this node does not hold the lease.
+    pub(crate) async fn accept_write(&self, write: Write, id: WriteId) -> Result<WriteReply> {
+        match &self.backend {
+            Backend::Embedded(_) | Backend::Remote(_) => Err(writer_fenced()),
+            Backend::Cluster(cluster) => cluster.accept(write, id).await,
+        }
+    }
+
+    /// Where the database is: a path or a URL, for people.
     pub fn location(&self) -> &Path {
         match &self.backend {
             Backend::Embedded(embedded) => embedded.path(),
+            Backend::Remote(remote) => remote.location(),
+            Backend::Cluster(cluster) => cluster.location(),
         }
     }
 
@@ -61,14 +127,19 @@ impl Store {
     ///
     /// `UNIQUE_VIOLATION`, `FOREIGN_KEY_VIOLATION`, `REQUIRED_FIELD_MISSING`, `CHECK_CONSTRAINT_FAILED`,
     /// `INVALID_TYPE`, `INVALID_TEXT`, `DOCUMENT_NOT_FOUND` (see [`crate::Expect::Row`]), `RESULT_TOO_LARGE`,
-    /// `WRITE_TIMEOUT`, `WRITE_QUEUE_FULL`, `STORAGE_FULL`, `DATABASE_BUSY`, `STORE_CLOSED`.
+    /// `WRITE_TIMEOUT`, `WRITE_QUEUE_FULL`, `STORAGE_FULL`, `DATABASE_BUSY`, `STORE_CLOSED`. On a server also
+    /// `DATABASE_UNAVAILABLE` (nothing has happened) and `WRITE_OUTCOME_UNKNOWN`; in a cluster `WRITER_UNAVAILABLE`
+    /// (nothing has happened) and `WRITE_REPLY_LOST` (it was carried out before the node that did it was lost, and
+    /// what its `RETURNING` gave is gone).
     pub async fn write(&self, write: Write) -> Result<WriteReply> {
         match &self.backend {
             Backend::Embedded(embedded) => embedded.write(write).await,
+            Backend::Remote(remote) => remote.write(write, None).await,
+            Backend::Cluster(cluster) => cluster.write(write).await,
         }
     }
 
-    /// Runs a read: at most 10,000 rows and 64 MiB.
+    /// Runs a read: at most 10,000 rows and 64 MiB (on a server as much as that answers at once, 10 MB by default).
     ///
     /// # Errors
     ///
@@ -76,6 +147,8 @@ impl Store {
     pub async fn read(&self, read: Read) -> Result<ReadReply> {
         match &self.backend {
             Backend::Embedded(embedded) => embedded.read(read).await,
+            Backend::Remote(remote) => remote.read(read).await,
+            Backend::Cluster(cluster) => cluster.read(read).await,
         }
     }
 
@@ -89,6 +162,8 @@ impl Store {
     pub async fn migrate(&self, steps: Vec<Statement>) -> Result<Seq> {
         match &self.backend {
             Backend::Embedded(embedded) => embedded.migrate(steps).await,
+            Backend::Remote(remote) => remote.migrate(steps).await,
+            Backend::Cluster(cluster) => cluster.migrate(steps).await,
         }
     }
 
@@ -104,6 +179,8 @@ impl Store {
     ) -> Result<Seq> {
         match &self.backend {
             Backend::Embedded(embedded) => embedded.alter(Box::new(work)).await,
+            Backend::Remote(remote) => remote.alter(Box::new(work)).await,
+            Backend::Cluster(cluster) => cluster.alter(Box::new(work)).await,
         }
     }
 
@@ -111,6 +188,8 @@ impl Store {
     pub async fn position(&self) -> Result<Seq> {
         match &self.backend {
             Backend::Embedded(embedded) => embedded.position().await,
+            Backend::Remote(remote) => remote.position().await,
+            Backend::Cluster(cluster) => cluster.position().await,
         }
     }
 
@@ -119,6 +198,8 @@ impl Store {
     pub async fn read_log(&self, after: Seq, max_changes: usize) -> Result<LogBatch> {
         match &self.backend {
             Backend::Embedded(embedded) => embedded.read_log(after, max_changes).await,
+            Backend::Remote(remote) => remote.read_log(after, max_changes).await,
+            Backend::Cluster(cluster) => cluster.read_log(after, max_changes).await,
         }
     }
 
@@ -126,6 +207,8 @@ impl Store {
     pub async fn close(&self) {
         match &self.backend {
             Backend::Embedded(embedded) => embedded.close().await,
+            Backend::Remote(remote) => remote.close().await,
+            Backend::Cluster(cluster) => cluster.close().await,
         }
     }
 
@@ -144,13 +227,18 @@ impl Store {
     pub(crate) fn storage_failing(&self) -> bool {
         match &self.backend {
             Backend::Embedded(embedded) => embedded.storage_failing(),
+            Backend::Remote(remote) => remote.storage_failing(),
+            Backend::Cluster(cluster) => cluster.storage_failing(),
         }
     }
 
-    /// What it has done and how it stands. Looks at two files' sizes, so not for a request path.
+    /// What it has done and how it stands. Looks at two files' sizes, so not for a request path. On a server the sizes
+    /// are not known and `checkpoints` counts the cuts of the change log.
     pub fn stats(&self) -> StoreStats {
         match &self.backend {
             Backend::Embedded(embedded) => embedded.stats(),
+            Backend::Remote(remote) => remote.stats(),
+            Backend::Cluster(cluster) => cluster.stats(),
         }
     }
 }

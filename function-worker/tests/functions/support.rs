@@ -110,6 +110,8 @@ impl World {
             input: Bytes::from(input.to_string()),
             auth: None,
             deadline: Instant::now() + PLENTY,
+            traceparent: None,
+            idempotent: false,
             data: self.data.clone(),
         }
     }

@@ -1,9 +1,6 @@
 //! Counters of the HTTP side, cheap enough for every request: a few relaxed additions to a shard that belongs to
 //! the connection. Labels come from closed sets only (routes, methods, statuses), so the memory is fixed.
 
-mod exposition;
-mod families;
-mod process;
 mod roles;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -11,9 +8,8 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-pub(crate) use exposition::Exposition;
-use families::Family;
-pub(crate) use process::write_process;
+use alyx_service::metrics::families;
+pub(crate) use alyx_service::metrics::{Exposition, write_process};
 pub(crate) use roles::write_roles;
 
 use crate::route::Route;

@@ -3,8 +3,8 @@
 use alyx_service::function::PoolStats;
 use alyx_store::BATCH_BOUNDS;
 
-use super::{Exposition, Family, families};
 use crate::app::App;
+use alyx_service::metrics::{Exposition, Family, families};
 
 /// Writes the figures of everything behind the gateway.
 pub(crate) fn write_roles(out: &mut Exposition, app: &App) {

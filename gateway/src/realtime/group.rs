@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use alyx_core::{Error, Seq};
 use alyx_schema::Collection;
-use alyx_service::realtime::{GroupEvent, GroupId, WindowChange};
+use alyx_service::realtime::{Document, GroupEvent, GroupId, WindowChange};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::connection::{Connection, Slot};
-use super::message::{self, EchoId};
+use super::message::{self, EchoId, Step};
 use super::mirror::{Gap, Mirror};
 use super::places::Places;
 use super::wakes::Wakes;
@@ -192,7 +192,7 @@ impl Group {
                 GroupEvent::Opened { at, docs, total, .. } => {
                     // It replaces everything before it.
                     run.clear();
-                    self.open(&mut state, Mirror::new(docs, total, at), means.wakes);
+                    self.open(&mut state, (docs, total, at), means.wakes);
                 }
                 GroupEvent::Failed { error, .. } => return Aftermath::Failed(error),
             }
@@ -203,14 +203,31 @@ impl Group {
         }
     }
 
-    fn open(&self, state: &mut State, mut mirror: Mirror, wakes: &Wakes) {
-        for member in state.members.iter_mut() {
+    /// Takes in a whole window. One that goes on from the one that the members have is a step for them; they start
+    /// afresh from any other.
+    fn open(&self, state: &mut State, (docs, total, at): (Vec<Document>, u64, Seq), wakes: &Wakes) {
+        let State {
+            phase,
+            members,
+            collection,
+            ..
+        } = state;
+        if let Phase::Live(mirror) = phase
+            && mirror.goes_on_to(at)
+        {
+            mirror.replace(docs, total, at, |step| {
+                self.tell(members, collection, step, wakes)
+            });
+            return;
+        }
+        let mut mirror = Mirror::new(docs, total, at);
+        for member in members.iter_mut() {
             match member.asked {
                 Asked::Waiting(_) => self.answer(&mut mirror, member, wakes),
                 Asked::Answered => member.connection.push_dirty(member.slot, wakes),
             }
         }
-        state.phase = Phase::Live(mirror);
+        *phase = Phase::Live(mirror);
     }
 
     fn step(
@@ -238,27 +255,30 @@ impl Group {
             .iter()
             .map(|(from, to, change)| (*from, *to, &**change))
             .collect();
-        mirror.step(&changes, |step| {
-            if members.len() == 0 {
-                return;
-            }
-            let delta = message::delta(collection, &self.public, step);
-            for member in members.iter_mut() {
-                let Member {
-                    connection,
-                    slot,
-                    alias,
-                    ..
-                } = member;
-                match alias {
-                    None => connection.push_delta(*slot, None, delta.frame.clone(), wakes),
-                    Some(alias) => {
-                        let head = message::delta_head(alias, delta.body.len());
-                        connection.push_delta(*slot, Some(head), delta.body.clone(), wakes);
-                    }
+        mirror.step(&changes, |step| self.tell(members, collection, step, wakes))
+    }
+
+    /// Queues a step for every member, serialised once.
+    fn tell(&self, members: &mut Places<Member>, collection: &Collection, step: &Step<'_>, wakes: &Wakes) {
+        if members.len() == 0 {
+            return;
+        }
+        let delta = message::delta(collection, &self.public, step);
+        for member in members.iter_mut() {
+            let Member {
+                connection,
+                slot,
+                alias,
+                ..
+            } = member;
+            match alias {
+                None => connection.push_delta(*slot, None, delta.frame.clone(), wakes),
+                Some(alias) => {
+                    let head = message::delta_head(alias, delta.body.len());
+                    connection.push_delta(*slot, Some(head), delta.body.clone(), wakes);
                 }
             }
-        })
+        }
     }
 
     /// Ends the group and tells every member why.

@@ -365,6 +365,7 @@ fn open(group: GroupId, query: Query) -> GroupCommand {
     GroupCommand::Open {
         group,
         query: Arc::new(query),
+        have: None,
     }
 }
 

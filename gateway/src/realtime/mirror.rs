@@ -5,13 +5,13 @@
 //! and applies the next step has the window of that step's `to`. Steps never mix two groups of changes halfway:
 //! a step always ends at a position that the node named.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use alyx_core::{Seq, Value};
 use alyx_service::realtime::{Document, WindowChange};
 use bytes::Bytes;
 
+use super::difference::{Key, difference};
 use super::message::{self, Step};
 
 /// The window of one live query.
@@ -93,10 +93,33 @@ impl Mirror {
         self.snapshot = None;
         Ok(())
     }
+    /// Whether a window at that position is this one further on.
+    pub(super) fn goes_on_to(&self, at: Seq) -> bool {
+        self.applied <= at
+    }
+
+    /// Takes the window as it is at `at`, not before this one, and hands the step there to `send`, unless it
+    /// changes nothing that a client sees.
+    pub(super) fn replace(&mut self, docs: Vec<Document>, total: u64, at: Seq, send: impl FnOnce(&Step<'_>)) {
+        let step = difference(&self.docs, &docs);
+        let still = step.inserts.is_empty() && step.updates.is_empty() && step.deletes.is_empty();
+        let moved = !still || total != self.sent_total;
+        if moved {
+            send(&Step {
+                total,
+                from: self.sent,
+                to: at,
+                ..step
+            });
+            (self.sent, self.sent_total) = (at, total);
+            self.snapshot = None;
+        }
+        (self.docs, self.total, self.applied) = (docs, total, at);
+    }
 }
 
 /// Moves the window by one change, in the order that the seam prescribes.
-fn apply(docs: &mut Vec<Document>, change: &WindowChange) {
+pub(super) fn apply(docs: &mut Vec<Document>, change: &WindowChange) {
     let leaving: Vec<&Value> = change
         .deletes
         .iter()
@@ -126,30 +149,6 @@ fn remove(docs: &mut Vec<Document>, mut leaving: Vec<&Value>) {
         }
     }
 }
-
-/// A key in the order of the database.
-#[derive(Debug, Clone, Copy)]
-struct Key<'a>(&'a Value);
-
-impl Ord for Key<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.sql_cmp(other.0)
-    }
-}
-
-impl PartialOrd for Key<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Key<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Key<'_> {}
 
 /// What a run of changes touched, and whether it was in the window before the run.
 #[derive(Debug, Default)]

@@ -9,6 +9,7 @@
 //! nothing of HTTP and of the rest of the gateway.
 
 mod connection;
+mod difference;
 mod group;
 mod hub;
 mod link;

@@ -3,7 +3,7 @@
 mod faults;
 mod life;
 mod limits;
-mod node;
+pub(super) mod node;
 mod peer;
 mod protocol;
 mod slow;

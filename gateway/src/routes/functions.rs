@@ -19,6 +19,8 @@ use crate::route::decode;
 
 /// Longest wait for an instance on top of the function's own time-out.
 const QUEUE_TIME: Duration = Duration::from_secs(10);
+/// By this header a caller says that a second run does no harm.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 #[derive(Serialize)]
 struct Listing<'a> {
@@ -128,7 +130,7 @@ pub(super) async fn invoke(
     let body = context.body(headers, body).await?;
     let (shape, input) = read_input(&body)?;
     let began = Instant::now();
-    let completed = match invocation_of(context, &name, input) {
+    let completed = match invocation_of(context, &name, headers, input) {
         Ok(invocation) => service.invoke(invocation).await,
         Err(error) => Err(error),
     };
@@ -141,7 +143,12 @@ pub(super) async fn invoke(
     })
 }
 
-fn invocation_of(context: Context<'_>, name: &str, input: bytes::Bytes) -> Result<Invocation> {
+fn invocation_of(
+    context: Context<'_>,
+    name: &str,
+    headers: &HeaderMap,
+    input: bytes::Bytes,
+) -> Result<Invocation> {
     let state = context.app.desired();
     let function = find(&state, name)?;
     let deadline = Instant::now() + function.timeout + QUEUE_TIME;
@@ -152,8 +159,16 @@ fn invocation_of(context: Context<'_>, name: &str, input: bytes::Bytes) -> Resul
         input,
         auth: None,
         deadline,
+        traceparent: traceparent(headers),
+        idempotent: headers.contains_key(IDEMPOTENCY_KEY),
         data: Arc::new(FunctionData::new(context.app.clone(), deadline)),
     })
+}
+
+/// The caller's place in a trace, where it has the form of version 00: 55 bytes.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("traceparent")?.to_str().ok()?;
+    (value.len() == 55 && value.starts_with("00-")).then(|| value.to_owned())
 }
 
 fn served(context: Context<'_>) -> Result<&SharedFunctions> {

@@ -4,6 +4,8 @@ mod collections;
 mod functions;
 mod ops;
 
+pub(crate) use ops::figures;
+
 use std::time::{Duration, Instant};
 
 use alyx_core::{Error, ErrorKind, Result};
@@ -97,12 +99,13 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
         Route::Health => Ok(ops::health(context).await),
         Route::Live => Ok(ops::live()),
         Route::Ready => Ok(ops::ready(context).await),
-        Route::Metrics => Ok(ops::metrics(context)),
+        Route::Metrics if context.app.config.metrics.listen.is_none() => Ok(ops::metrics(context)),
         Route::Realtime
         | Route::OpenApi
         | Route::Docs
         | Route::ApiDocs
         | Route::Frontend
+        | Route::Metrics
         | Route::UnknownApi => Err(not_found(parts.uri.path())),
     }
 }

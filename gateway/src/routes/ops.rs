@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Context;
+use crate::app::App;
 use crate::envelope::{self, Reply};
 use crate::metrics::{Exposition, write_process, write_roles};
 
@@ -79,7 +80,14 @@ pub(super) async fn ready(context: Context<'_>) -> Reply {
 }
 
 pub(super) fn metrics(context: Context<'_>) -> Reply {
-    let app = context.app;
+    let mut reply = Response::new(Body::from(figures(context.app)));
+    let text = HeaderValue::from_static(Exposition::CONTENT_TYPE);
+    reply.headers_mut().insert(CONTENT_TYPE, text);
+    uncached(reply)
+}
+
+/// All figures, as a scraper reads them.
+pub(crate) fn figures(app: &App) -> String {
     let mut out = Exposition::new();
     app.metrics.write(&mut out);
     write_roles(&mut out, app);
@@ -91,10 +99,7 @@ pub(super) fn metrics(context: Context<'_>) -> Reply {
             .checked_sub(since_start)
             .unwrap_or(app.clock.now()),
     );
-    let mut reply = Response::new(Body::from(out.finish()));
-    let text = HeaderValue::from_static(Exposition::CONTENT_TYPE);
-    reply.headers_mut().insert(CONTENT_TYPE, text);
-    uncached(reply)
+    out.finish()
 }
 
 /// The settings that a frontend may need, none of them secret.

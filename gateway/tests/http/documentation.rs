@@ -15,8 +15,20 @@ const SOURCES: [&str; 7] = [
     "cli/src",
     "runtimes",
 ];
-/// Starts of texts that look like codes and are names of environment variables.
-const OTHERS: [&str; 4] = ["OUT_DIR", "ALYX_", "CARGO_", "NODE_"];
+/// Starts of texts that look like codes and are names of environment variables, or codes of the database server.
+const OTHERS: [&str; 11] = [
+    "OUT_DIR",
+    "ALYX_",
+    "CARGO_",
+    "NODE_",
+    "SQLITE_",
+    "SQL_",
+    "TRANSACTION_TIMEOUT",
+    "TRANSACTION_BUSY",
+    "RESPONSE_TOO_LARGE",
+    "STREAM_EXPIRED",
+    "ARGS_INVALID",
+];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -5,12 +5,11 @@ use std::time::Instant;
 
 use alyx_core::Result;
 use alyx_schema::{Collection, row_from_image};
-use alyx_service::realtime::GroupEvent;
 use alyx_store::Commit;
 
 use super::Engine;
 use super::reads::{Reading, Wanted};
-use crate::group::{Phase, window_change};
+use crate::group::{Phase, events_after_flush, window_change};
 use crate::record::Record;
 use crate::router::GroupIndex;
 use crate::window::Change;
@@ -86,20 +85,14 @@ impl Engine {
             let Phase::Live(window) = &mut group.phase else {
                 continue;
             };
-            if let Some(step) = window.flush(applied) {
-                let (from, to) = (step.from, step.to);
-                let change = window_change(window.shape(), step);
+            let step = window.flush(applied).map(|step| {
                 self.transitions += 1;
-                for member in &group.members {
-                    let event = GroupEvent::Changed {
-                        group: member.id,
-                        from,
-                        to,
-                        change: change.clone(),
-                    };
-                    self.links.send(member.link, event);
-                }
-            }
+                (step.to, window_change(window.shape(), step))
+            });
+            let links = &mut self.links;
+            events_after_flush(&mut group.members, window, step, applied, |link, event| {
+                links.send(link, event);
+            });
             if let Some(refill) = window.wanted_refill(applied, now) {
                 self.last_ticket += 1;
                 group.ticket = self.last_ticket;

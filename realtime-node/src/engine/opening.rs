@@ -9,7 +9,7 @@ use alyx_service::realtime::GroupId;
 
 use super::Engine;
 use super::reads::{Reading, Wanted, retry_delay};
-use crate::group::{Answer, Group, Member, Opening, Phase};
+use crate::group::{Answer, Group, Member, Opening, Phase, Told};
 use crate::link::LinkId;
 use crate::rebind::{rebind, same_rows};
 use crate::record::QueryShape;
@@ -20,8 +20,8 @@ use crate::window::{Snapshot, Window};
 const MAX_FAILURES: u32 = 5;
 
 impl Engine {
-    /// A link asks for a group.
-    pub(super) fn open(&mut self, link: LinkId, id: GroupId, query: Arc<Query>) {
+    /// A link asks for a group, whose window must not be older than `have`.
+    pub(super) fn open(&mut self, link: LinkId, id: GroupId, query: Arc<Query>, have: Option<Seq>) {
         if self.state.has_changed().unwrap_or(false) {
             self.follow_schema();
         }
@@ -32,7 +32,8 @@ impl Engine {
         match opened {
             Ok(index) => {
                 if self.links.join(link, id, index) {
-                    self.add_member(index, Member { link, id });
+                    let told = Told::Nothing(have.unwrap_or_default());
+                    self.add_member(index, Member { link, id, told });
                 } else {
                     self.close_if_unused(index);
                 }
@@ -113,16 +114,21 @@ impl Engine {
         let Some(group) = self.groups.get_mut(index) else {
             return;
         };
-        group.members.push(member);
-        if let Some(event) = group.opened(member.id) {
+        let applied = self.tail.applied();
+        if let Some(event) = group.join(member, applied) {
             self.links.send(member.link, event);
+        }
+        if let Told::Nothing(have) = member.told
+            && have > applied
+        {
+            self.gated.entry(have).or_default().push(index);
         }
     }
 
     /// The link no longer follows the group.
     pub(super) fn forget_member(&mut self, index: GroupIndex, link: LinkId, id: GroupId) {
         if let Some(group) = self.groups.get_mut(index) {
-            group.members.retain(|member| *member != Member { link, id });
+            group.members.retain(|member| !member.is(link, id));
         }
         self.close_if_unused(index);
     }
@@ -174,10 +180,14 @@ impl Engine {
         }
     }
 
-    /// Starts every group afresh, from the present place in the log.
+    /// Starts every group afresh, from the present place in the log. What gateways hold is of another past: any
+    /// window will do for them.
     pub(super) fn start_afresh(&mut self) {
         self.gated.clear();
         for index in self.groups.indexes() {
+            if let Some(group) = self.groups.get_mut(index) {
+                group.forget_what_members_have();
+            }
             self.reopen(index, Duration::ZERO);
         }
     }
@@ -207,10 +217,8 @@ impl Engine {
                 let shape = QueryShape::new(group.query.clone());
                 let window = Window::open(shape, Group::extent(&group.query), snapshot, opening.heard());
                 group.phase = Phase::Live(Box::new(window));
-                for member in &group.members {
-                    if let Some(event) = group.opened(member.id) {
-                        self.links.send(member.link, event);
-                    }
+                for (link, event) in group.open_all() {
+                    self.links.send(link, event);
                 }
             }
             (Ok(_), Phase::Opening(_)) => {

@@ -18,6 +18,13 @@ const MAX_EDITS_IN_PLACE: usize = 16;
 /// inserts and updates, merged by ascending position, enter at their position in the new window.
 pub(crate) struct Transition<S: Shape> {
     /// Position of the state before.
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "each member's own position is told; tests hold them equal"
+        )
+    )]
     pub(crate) from: Seq,
     /// Position of the state after.
     pub(crate) to: Seq,

@@ -246,9 +246,18 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) async fn open(&mut self, group: u64, query: Arc<Query>) {
+        self.open_from(group, query, None).await;
+    }
+
+    /// Opens a group whose window must not be older than `have`.
+    pub(crate) async fn open_from(&mut self, group: u64, query: Arc<Query>, have: Option<u64>) {
         let group = GroupId(group);
         self.mirrors.insert(group, Mirror::default());
-        let command = GroupCommand::Open { group, query };
+        let command = GroupCommand::Open {
+            group,
+            query,
+            have: have.map(Seq),
+        };
         self.link.commands.send(command).await.expect("the node listens");
     }
 

@@ -88,6 +88,6 @@ pub(super) static KEYS: &[Key] = &[
     optional(
         "metrics.listen",
         Kind::AnyText(|c, _, v| c.metrics.listen = given(v)),
-        "Where a role of its own serves `/health` and `/metrics`; otherwise a free port of this machine alone.",
+        "A listener of its own for `/health` and `/metrics`; the public one has no `/metrics` then. A role of its own always has one, by default on a free port of this machine alone.",
     ),
 ];

@@ -6,10 +6,8 @@ use tokio::sync::oneshot;
 
 use super::connection::{Budget, Connection};
 use super::group::{Committed, Transactor};
+use crate::alteration::{Alteration, Tables, Work};
 use crate::failure::Failure;
-
-/// The work of one alteration. Everybody who writes waits while it runs.
-pub(super) type Work = Box<dyn FnOnce(&mut Alteration<'_>) -> Result<()> + Send>;
 
 /// An alteration and whoever waits for it.
 pub(super) struct Request {
@@ -23,40 +21,25 @@ impl std::fmt::Debug for Request {
     }
 }
 
-/// The tables while they are changed. What it has run so far is undone unless the whole alteration succeeds.
-pub struct Alteration<'a> {
-    connection: &'a mut Connection,
+impl Tables for Connection {
+    fn run(&mut self, sql: &str) -> Result<()> {
+        let outcome = self.script(sql);
+        still_open(self, outcome.map(|_| ()))
+    }
+
+    fn query(&mut self, statement: &Statement) -> Result<Vec<Row>> {
+        let outcome = Self::run(self, statement, &mut Budget::of_request());
+        still_open(self, outcome.map(|rows| rows.rows))
+    }
 }
 
-impl Alteration<'_> {
-    /// Runs statements without parameters, none of which may begin or end a transaction.
-    ///
-    /// # Errors
-    ///
-    /// As for [`crate::Store::migrate`].
-    pub fn run(&mut self, sql: &str) -> Result<()> {
-        let outcome = self.connection.script(sql);
-        self.still_open(outcome.map(|_| ()))
+/// A trigger can still raise ROLLBACK.
+fn still_open<T>(connection: &Connection, outcome: Result<T, Failure>) -> Result<T> {
+    let value = outcome.map_err(Failure::into_error)?;
+    if connection.is_autocommit() {
+        return Err(Failure::TransactionLost.into_error());
     }
-
-    /// Runs one statement and returns its rows: at most 10,000 and 64 MiB.
-    ///
-    /// # Errors
-    ///
-    /// As for [`crate::Store::migrate`], and `RESULT_TOO_LARGE`.
-    pub fn query(&mut self, statement: &Statement) -> Result<Vec<Row>> {
-        let outcome = self.connection.run(statement, &mut Budget::of_request());
-        self.still_open(outcome.map(|rows| rows.rows))
-    }
-
-    /// A trigger can still raise ROLLBACK.
-    fn still_open<T>(&self, outcome: Result<T, Failure>) -> Result<T> {
-        let value = outcome.map_err(Failure::into_error)?;
-        if self.connection.is_autocommit() {
-            return Err(Failure::TransactionLost.into_error());
-        }
-        Ok(value)
-    }
+    Ok(value)
 }
 
 impl Transactor {
@@ -80,7 +63,7 @@ impl Transactor {
             |connection: &mut Connection, on| connection.forbid_transactions(on).map_err(Failure::into_error);
         forbid(&mut self.connection, true)?;
         let outcome = work(&mut Alteration {
-            connection: &mut self.connection,
+            tables: &mut self.connection,
         });
         forbid(&mut self.connection, false)?;
         outcome?;

@@ -22,13 +22,13 @@ use alyx_core::{Error, Result, Seq, Statement};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-pub use alter::Alteration;
 use file::DatabaseFile;
 use group::Pending;
 pub use options::EmbeddedOptions;
 use readers::{PointReaders, Reader, Watchdog, Watched};
 use writer::{Migration, OnCommit, Writer};
 
+use crate::alteration::Work;
 use crate::failure::{
     aborted, closed, read_queue_full, too_many_statements, write_queue_full, write_timeout,
 };
@@ -154,7 +154,7 @@ impl Embedded {
         answer.await.unwrap_or_else(|_| Err(aborted()))
     }
 
-    pub(crate) async fn alter(&self, work: alter::Work) -> Result<Seq> {
+    pub(crate) async fn alter(&self, work: Work) -> Result<Seq> {
         let (reply, answer) = oneshot::channel();
         self.enqueue_write(writer::Job::Alter(alter::Request { work, reply }))?;
         answer.await.unwrap_or_else(|_| Err(aborted()))

@@ -19,7 +19,9 @@ INSERT INTO teams (id) VALUES ('t');
 INSERT INTO users (id, email, team, age, seat) VALUES ('u', 'u@example.org', 't', 1, 1);";
 
 pub(crate) async fn violations_name_the_field(backend: &dyn Backend) {
-    let store = backend.open(Tuning::default(), Published::default().follower());
+    let store = backend
+        .open(Tuning::default(), Published::default().follower())
+        .await;
     migrate(&store, TABLES).await.expect("the tables");
     let check = async |sql: &str, expected: (&str, u16, Option<&str>)| {
         let error = write(&store, sql).await.expect_err(sql);

@@ -43,7 +43,7 @@ async fn what_was_acknowledged_is_there_after_reopening() {
         "everything is in the database itself"
     );
     let (again, follower) = (Published::default(), Published::default());
-    let store = backend.open(Tuning::default(), again.follower());
+    let store = backend.open(Tuning::default(), again.follower()).await;
     assert_eq!(ids(&store).await.len(), 40);
     assert_eq!(
         store.position().await.expect("a position"),
@@ -164,7 +164,9 @@ fn every_acknowledged_write_survives_kill_9() {
         let acknowledged = run_child_and_kill(&backend, round);
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
-            let store = backend.open(Tuning::default(), Published::default().follower());
+            let store = backend
+                .open(Tuning::default(), Published::default().follower())
+                .await;
             let found = ids(&store).await;
             for id in &acknowledged {
                 assert!(

@@ -57,7 +57,8 @@ async fn foreign_writes_between_two_runs_are_a_commit() {
     let (store, published) = {
         let published = crate::support::Published::default();
         let store =
-            crate::support::Backend::open(&backend, crate::support::Tuning::default(), published.follower());
+            crate::support::Backend::open(&backend, crate::support::Tuning::default(), published.follower())
+                .await;
         (store, published)
     };
     let reply = insert(&store, "b", 2).await.expect("a write");

@@ -103,7 +103,7 @@ async fn cut_log(backend: &dyn Backend) -> alyx_store::Store {
         log_max_rows: 10,
         ..Tuning::default()
     };
-    let store = backend.open(tuning, Published::default().follower());
+    let store = backend.open(tuning, Published::default().follower()).await;
     migrate(&store, crate::support::ITEMS).await.expect("the table");
     for turn in 0..40 {
         insert(&store, &format!("i{turn}"), turn).await.expect("a write");
@@ -126,18 +126,22 @@ pub(crate) async fn the_old_end_is_cut_off_and_the_head_stays(backend: &dyn Back
     assert_eq!(kept.commits.len(), 10);
     assert_eq!(kept.commits[0].first(), Seq(31));
     drop(store);
-    let store = backend.open(Tuning::default(), Published::default().follower());
+    let store = backend
+        .open(Tuning::default(), Published::default().follower())
+        .await;
     let reopened = store.read_log(Seq(30), 100).await.expect("the log");
     assert_eq!((reopened.commits.len(), reopened.horizon), (10, Seq(30)));
     // One commit that is larger than the bound is still the head, and stays.
     drop(store);
-    let store = backend.open(
-        Tuning {
-            log_max_rows: 10,
-            ..Tuning::default()
-        },
-        Published::default().follower(),
-    );
+    let store = backend
+        .open(
+            Tuning {
+                log_max_rows: 10,
+                ..Tuning::default()
+            },
+            Published::default().follower(),
+        )
+        .await;
     write(&store, "UPDATE items SET n = 0").await.expect("a write");
     eventually("the log is cut", || {
         (store.stats().horizon == Seq(40)).then_some(())
@@ -168,7 +172,7 @@ pub(crate) async fn old_changes_go_by_age(backend: &dyn Backend) {
         log_retention: Duration::ZERO,
         ..Tuning::default()
     };
-    let store = backend.open(tuning, Published::default().follower());
+    let store = backend.open(tuning, Published::default().follower()).await;
     migrate(&store, crate::support::ITEMS).await.expect("the table");
     for turn in 0..5 {
         insert(&store, &format!("i{turn}"), turn).await.expect("a write");

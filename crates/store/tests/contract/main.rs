@@ -1,18 +1,24 @@
 //! What every backend of the store must do.
 //!
 //! A suite is a set of functions that take a [`Backend`], a way to open a store; `contract!` runs them against one.
-//! What only the embedded backend has (a file, a process that dies) is in `file` and `foreign`.
+//! What only the embedded backend has (a file, a process that dies) is in `file` and `foreign`, what only a server has
+//! (it dies, hangs, refuses) in `remote`.
 
 mod atomicity;
 mod bounds;
+mod cluster;
 mod constraints;
 mod file;
 mod foreign;
 mod log;
 mod migrations;
 mod order;
+mod proxy;
+mod remote;
+mod server;
 mod support;
 
+use server::RemoteBackend;
 use support::{Backend, EmbeddedBackend};
 
 macro_rules! contract {
@@ -24,6 +30,17 @@ macro_rules! contract {
                 $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     let backend: &dyn Backend = &EmbeddedBackend::new();
+                    crate::$suite::$case(backend).await;
+                })+
+            })+
+        }
+        mod on_server {
+            use super::*;
+            $(mod $suite {
+                use super::*;
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let backend: &dyn Backend = &RemoteBackend::new();
                     crate::$suite::$case(backend).await;
                 })+
             })+
@@ -51,7 +68,6 @@ contract! {
         the_log_can_be_read_from_any_position,
         a_commit_is_never_split,
         changes_tell_what_happened,
-        a_replaced_row_is_deleted_and_inserted,
         the_old_end_is_cut_off_and_the_head_stays,
         positions_are_not_reused_after_a_cut,
         old_changes_go_by_age;
@@ -78,4 +94,10 @@ contract! {
         a_step_may_not_end_the_transaction,
         rows_of_a_migration_are_published,
         an_alteration_sees_its_own_steps_and_is_all_or_nothing;
+}
+
+/// A server has no recursive triggers and refuses the statement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replaced_row_is_deleted_and_inserted() {
+    log::a_replaced_row_is_deleted_and_inserted(&EmbeddedBackend::new()).await;
 }

@@ -8,6 +8,7 @@ use alyx_core::{Result, Seq, Statement, Value};
 use alyx_store::{
     Change, Commit, EmbeddedOptions, Expect, Read, ReadCost, ReadReply, Store, Write, WriteReply, WriteStep,
 };
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
@@ -33,8 +34,9 @@ impl Default for Tuning {
 pub(crate) type OnCommit = Box<dyn Fn(Commit) + Send + Sync>;
 
 /// A way to open a store. Opening again opens the same database.
+#[async_trait]
 pub(crate) trait Backend: Sync {
-    fn open(&self, tuning: Tuning, on_commit: OnCommit) -> Store;
+    async fn open(&self, tuning: Tuning, on_commit: OnCommit) -> Store;
 }
 
 /// A file in a folder of its own.
@@ -58,8 +60,9 @@ impl EmbeddedBackend {
     }
 }
 
+#[async_trait]
 impl Backend for EmbeddedBackend {
-    fn open(&self, tuning: Tuning, on_commit: OnCommit) -> Store {
+    async fn open(&self, tuning: Tuning, on_commit: OnCommit) -> Store {
         let options = EmbeddedOptions {
             write_queue: tuning.write_queue,
             log_max_rows: tuning.log_max_rows,
@@ -166,7 +169,7 @@ END;";
 /// A store with the table `items`, and its published commits.
 pub(crate) async fn with_items(backend: &dyn Backend) -> (Store, Published) {
     let published = Published::default();
-    let store = backend.open(Tuning::default(), published.follower());
+    let store = backend.open(Tuning::default(), published.follower()).await;
     migrate(&store, ITEMS).await.expect("the table is created");
     (store, published)
 }
@@ -175,7 +178,7 @@ pub(crate) async fn with_items(backend: &dyn Backend) -> (Store, Published) {
 pub(crate) async fn with_gate(backend: &dyn Backend, tuning: Tuning) -> (Store, Gate, Published) {
     let published = Published::default();
     let (gate, follower) = Gate::new(published.follower());
-    let store = backend.open(tuning, follower);
+    let store = backend.open(tuning, follower).await;
     migrate(&store, ITEMS).await.expect("the table is created");
     gate.close(&store).await;
     (store, gate, published)

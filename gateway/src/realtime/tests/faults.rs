@@ -74,21 +74,43 @@ async fn when_the_node_is_lost_subscribers_get_a_marked_snapshot_from_the_next_o
 }
 
 #[tokio::test]
-async fn a_fresh_start_of_the_node_replaces_the_window() {
+async fn a_fresh_start_of_the_node_is_a_step_for_those_who_are_not_ahead_of_it() {
     let (house, mut node) = House::open().await;
     let mut peer = house.peer().await;
     peer.subscribe("a", json!({})).await;
     let (group, _) = node.opened().await;
-    node.answer(group, 5, &[1]).await;
+    node.answer(group, 5, &[1, 2, 3]).await;
+    let mut window = Window::default();
+    window.take(&peer.snapshot().await);
+    node.answer(group, 50, &[3, 7, 1]).await;
+    let delta = peer.delta().await;
+    let payload = &delta["payload"];
+    assert_eq!((&payload["from"], &payload["to"]), (&json!(5), &json!(50)));
+    window.take(&delta);
+    assert_eq!(window.rows, vec![(3, 1), (7, 1), (1, 1)]);
+    // The same again further on is no news, and the chain has no hole.
+    node.answer(group, 60, &[3, 7, 1]).await;
+    node.insert(group, 60, 3, 8).await;
+    window.take(&peer.delta().await);
+    assert_eq!((window.at, window.rows.len()), (61, 4));
+}
+
+#[tokio::test]
+async fn a_fresh_start_from_before_what_clients_have_resets_them() {
+    let (house, mut node) = House::open().await;
+    let mut peer = house.peer().await;
+    peer.subscribe("a", json!({})).await;
+    let (group, _) = node.opened().await;
+    node.answer(group, 50, &[1]).await;
     peer.snapshot().await;
-    node.answer(group, 50, &[7]).await;
+    node.answer(group, 5, &[7]).await;
     let snapshot = peer.snapshot().await;
     assert_eq!(
         (&snapshot["payload"]["reset"], &snapshot["payload"]["seq"]),
-        (&json!(true), &json!(50))
+        (&json!(true), &json!(5))
     );
-    node.insert(group, 50, 1, 8).await;
-    assert_eq!(peer.delta().await["payload"]["from"], 50);
+    node.insert(group, 5, 1, 8).await;
+    assert_eq!(peer.delta().await["payload"]["from"], 5);
 }
 
 #[tokio::test]

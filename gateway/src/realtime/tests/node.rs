@@ -84,7 +84,7 @@ impl NodeSide {
     /// The next command, which opens a group.
     pub(super) async fn opened(&mut self) -> (GroupId, Arc<Query>) {
         match self.command().await {
-            GroupCommand::Open { group, query } => (group, query),
+            GroupCommand::Open { group, query, .. } => (group, query),
             other => panic!("not an open: {other:?}"),
         }
     }
@@ -135,7 +135,7 @@ impl NodeSide {
 }
 
 /// A document of `notes`.
-pub(super) fn doc(id: i64, version: u64) -> Document {
+pub(in crate::realtime) fn doc(id: i64, version: u64) -> Document {
     Document {
         id: Value::Int(id),
         json: Bytes::from(format!("{{\"id\":{id},\"version\":{version}}}")),
@@ -152,7 +152,7 @@ pub(super) fn big_doc(id: i64, size: usize) -> Document {
 
 /// The truth of a window over time, made by random commits.
 #[derive(Debug)]
-pub(super) struct Truth {
+pub(in crate::realtime) struct Truth {
     /// Id and version, in the window's order.
     pub(super) rows: Vec<(i64, u64)>,
     pub(super) at: u64,
@@ -163,7 +163,7 @@ pub(super) struct Truth {
 }
 
 impl Truth {
-    pub(super) fn new(size: i64, seed: u64) -> Self {
+    pub(in crate::realtime) fn new(size: i64, seed: u64) -> Self {
         let rows: Vec<(i64, u64)> = (0..size).map(|id| (id, 0)).collect();
         Self {
             history: BTreeMap::from([(1, rows.clone())]),
@@ -175,19 +175,19 @@ impl Truth {
     }
 
     /// A number below `bound` (xorshift).
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(in crate::realtime) fn below(&mut self, bound: usize) -> usize {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         usize::try_from(self.random % bound.max(1) as u64).expect("below a usize")
     }
 
-    pub(super) fn docs(&self) -> Vec<Document> {
+    pub(in crate::realtime) fn docs(&self) -> Vec<Document> {
         self.rows.iter().map(|&(id, version)| doc(id, version)).collect()
     }
 
     /// One commit: some rows leave, some change and move, some come.
-    pub(super) fn commit(&mut self) -> (u64, u64, WindowChange) {
+    pub(in crate::realtime) fn commit(&mut self) -> (u64, u64, WindowChange) {
         let from = self.at;
         self.at += 1 + self.below(3) as u64;
         let mut change = WindowChange::default();

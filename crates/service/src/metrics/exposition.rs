@@ -6,32 +6,30 @@ use std::fmt::{Display, Write as _};
 use super::Family;
 
 /// A page of metrics being written.
-#[derive(Debug)]
-pub(crate) struct Exposition {
+#[derive(Debug, Default)]
+pub struct Exposition {
     text: String,
     name: &'static str,
 }
 
 impl Exposition {
     /// `Content-Type` of the page.
-    pub(crate) const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+    pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
 
-    pub(crate) fn new() -> Self {
-        Self {
-            text: String::with_capacity(8 << 10),
-            name: "",
-        }
+    /// An empty page.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Begins a family; the samples that follow belong to it.
-    pub(crate) fn family(&mut self, family: Family) {
+    pub fn family(&mut self, family: Family) {
         self.name = family.name;
         self.line(format_args!("# HELP {} {}", family.name, family.help));
         self.line(format_args!("# TYPE {} {}", family.name, family.kind.name()));
     }
 
     /// One sample of the family that was begun last.
-    pub(crate) fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
+    pub fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(self.name);
         self.text.push_str(suffix);
         for (index, (name, text)) in labels.iter().enumerate() {
@@ -55,13 +53,13 @@ impl Exposition {
     }
 
     /// A family with one sample and no labels.
-    pub(crate) fn single(&mut self, family: Family, value: impl Display) {
+    pub fn single(&mut self, family: Family, value: impl Display) {
         self.family(family);
         self.sample("", &[], value);
     }
 
     /// The page.
-    pub(crate) fn finish(self) -> String {
+    pub fn finish(self) -> String {
         self.text
     }
 

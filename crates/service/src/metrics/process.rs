@@ -13,7 +13,7 @@ const SYSTEM_TICKS: usize = 12;
 const THREADS: usize = 17;
 
 /// Writes version, start, memory, CPU time, threads and open files of this process.
-pub(crate) fn write_process(out: &mut Exposition, started: SystemTime) {
+pub fn write_process(out: &mut Exposition, started: SystemTime) {
     out.family(families::BUILD_INFO);
     out.sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     if let Ok(since_epoch) = started.duration_since(UNIX_EPOCH) {

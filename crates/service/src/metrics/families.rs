@@ -2,15 +2,18 @@
 
 /// What kind of figure a family holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// Only grows.
     Counter,
+    /// Goes up and down.
     Gauge,
+    /// Counts by size.
     Histogram,
 }
 
 impl Kind {
     /// The word in the exposition format.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
@@ -21,19 +24,22 @@ impl Kind {
 
 /// A metric family.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Family {
-    pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
-    pub(crate) help: &'static str,
+pub struct Family {
+    /// Its name, `alyx_<component>_<noun>_<unit>`.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// What it means.
+    pub help: &'static str,
 }
 
 macro_rules! families {
     ($($constant:ident = $kind:ident $name:literal, $help:literal;)*) => {
-        $(pub(crate) const $constant: Family = Family { name: $name, kind: Kind::$kind, help: $help };)*
+        $(#[doc = $help] pub const $constant: Family = Family { name: $name, kind: Kind::$kind, help: $help };)*
 
         /// All families.
         #[cfg(test)]
-        pub(crate) const fn families() -> &'static [Family] {
+        pub const fn families() -> &'static [Family] {
             &[$($constant),*]
         }
     };
@@ -75,6 +81,16 @@ families! {
     FUNCTIONS_STARTED = Counter "alyx_functions_instances_started_total", "Function instances started.";
     FUNCTIONS_TIMEOUTS = Counter "alyx_functions_timeouts_total", "Invocations ended by their deadline.";
     FUNCTIONS_CRASHES = Counter "alyx_functions_crashes_total", "Function instances lost while they worked.";
+    CONTROL_LEADS = Gauge "alyx_control_plane_leads", "1 while this control plane leads.";
+    CLUSTER_NODES = Gauge "alyx_cluster_nodes", "Live nodes by role, as this node knows them.";
+    CLUSTER_FOLLOWS = Gauge "alyx_cluster_follows", "1 while the control plane is heard.";
+    CLUSTER_SCHEMA = Gauge "alyx_cluster_schema_revision", "Revision of the schema that is served.";
+    NODE_LAG = Gauge "alyx_realtime_node_lag", "Changes that a realtime node knows of and has not applied.";
+    NODE_LINKS = Gauge "alyx_realtime_node_links", "Gateways joined to a realtime node.";
+    NODE_GROUPS = Gauge "alyx_realtime_node_groups", "Live queries that a realtime node evaluates.";
+    NODE_SNAPSHOTS = Counter "alyx_realtime_node_snapshots_total", "Windows read from the start.";
+    NODE_REFILLS = Counter "alyx_realtime_node_refills_total", "Windows refilled.";
+    NODE_TRANSITIONS = Counter "alyx_realtime_node_transitions_total", "Transitions of windows let out.";
     BUILD_INFO = Gauge "alyx_build_info", "The running version; always 1.";
     PROCESS_START = Gauge "process_start_time_seconds", "Start of the process, in seconds since the Unix epoch.";
     PROCESS_CPU = Counter "process_cpu_seconds_total", "User and system CPU time.";
@@ -89,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_documentation_lists_exactly_these_families() {
-        let docs = include_str!("../../../docs/metrics.md");
+        let docs = include_str!("../../../../docs/metrics.md");
         let documented = docs.lines().filter_map(|line| line.strip_prefix("| `"));
         let documented: Vec<&str> = documented.filter_map(|line| line.split('`').next()).collect();
         let known: Vec<&str> = families().iter().map(|family| family.name).collect();

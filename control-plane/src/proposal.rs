@@ -1,0 +1,79 @@
+//! A schema that was sent rather than read from its file: what it would change.
+
+use std::sync::Arc;
+
+use alyx_core::{Error, ErrorKind, Result};
+use alyx_schema::{Schema, Verdict};
+
+use crate::migrations;
+use crate::options::Options;
+use crate::schema::{Candidate, Refusal, existing};
+
+/// What a schema would change, or has changed.
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    pub(crate) steps: Vec<ProposedStep>,
+    pub(crate) warnings: Vec<String>,
+    /// Whether it is in force now.
+    pub(crate) applied: bool,
+    /// The revision in force.
+    pub(crate) schema_revision: u64,
+}
+
+/// One change.
+#[derive(Debug)]
+pub(crate) struct ProposedStep {
+    pub(crate) path: String,
+    pub(crate) description: String,
+    /// What would be lost and what to do instead, where it is refused.
+    pub(crate) refused: Option<String>,
+}
+
+/// Reads a schema that was sent, beside the migrations of the schema file.
+pub(crate) async fn read(source: String, options: &Options) -> Result<Candidate> {
+    let path = options.schema_path.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let parsed = alyx_schema::parse(&source, "the proposed schema").map_err(Refusal::Broken)?;
+        let folder = migrations::folder(&existing(&path));
+        let migrations = migrations::read_all(&folder).map_err(Refusal::Disordered)?;
+        Ok(Candidate {
+            source,
+            schema: Arc::new(parsed.schema),
+            warnings: parsed.warnings,
+            migrations,
+        })
+    });
+    read.await.map_err(Error::internal)?.map_err(refused)
+}
+
+/// What leads from `served` to the candidate.
+pub(crate) fn plan(served: &Schema, candidate: &Candidate) -> Proposal {
+    let next = migrations::next(&candidate.migrations, &[]);
+    let plan = alyx_schema::plan_numbered(served, &candidate.schema, next);
+    let steps = plan.steps.iter().map(|step| ProposedStep {
+        path: step.path.clone(),
+        description: step.description.clone(),
+        refused: match &step.verdict {
+            Verdict::Safe => None,
+            Verdict::Refused { loses, remedy } => Some(format!("would lose: {loses}\ninstead: {remedy}")),
+        },
+    });
+    Proposal {
+        steps: steps.collect(),
+        warnings: candidate.warnings.clone(),
+        applied: false,
+        schema_revision: 0,
+    }
+}
+
+/// A refusal as the caller is told of it.
+pub(crate) fn refused(refusal: Refusal) -> Error {
+    let (kind, code) = match &refusal {
+        Refusal::Failed(_) | Refusal::Unreadable { .. } => (ErrorKind::Unavailable, "SCHEMA_NOT_APPLIED"),
+        Refusal::Broken(_) => (ErrorKind::InvalidInput, "SCHEMA_INVALID"),
+        Refusal::Unsafe(_) | Refusal::Disordered(_) | Refusal::Unmigrated(_) => {
+            (ErrorKind::Conflict, "SCHEMA_NOT_APPLIED")
+        }
+    };
+    Error::new(kind, code, refusal.to_string())
+}

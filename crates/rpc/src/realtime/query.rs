@@ -1,0 +1,282 @@
+//! A query on its way from a gateway to a realtime node, whose schema may be another revision.
+
+use std::collections::BTreeMap;
+
+use alyx_core::{Error, ErrorKind, Result};
+use alyx_proto::realtime as wire;
+use alyx_query::{CompareOp, Filter, JsonNeedle, Query, SortKey};
+use alyx_schema::{Collection, Schema};
+
+use super::{broken, value_from_wire, value_to_wire};
+
+/// The query with its fields by name.
+pub fn query_to_wire(query: &Query) -> wire::Query {
+    let mut names = Names {
+        collection: &query.collection,
+        places: BTreeMap::new(),
+        fields: Vec::new(),
+    };
+    let filter = names.filter(&query.filter);
+    let sort = query.sort.iter().map(|key| wire::SortKey {
+        field: names.field(key.field),
+        descending: key.descending,
+    });
+    let sort = sort.collect();
+    let selection = query.fields.as_ref().map(|fields| wire::Selection {
+        fields: fields.iter().map(|&field| names.field(field)).collect(),
+    });
+    wire::Query {
+        collection: query.collection.name.clone(),
+        fields: names.fields,
+        filter: Some(filter),
+        sort,
+        limit: query.limit,
+        offset: query.offset,
+        selection,
+    }
+}
+
+/// The fields that a query names, each once.
+struct Names<'q> {
+    collection: &'q Collection,
+    places: BTreeMap<usize, u32>,
+    fields: Vec<wire::Field>,
+}
+
+impl Names<'_> {
+    fn field(&mut self, position: usize) -> u32 {
+        if let Some(place) = self.places.get(&position) {
+            return *place;
+        }
+        let place = u32::try_from(self.fields.len()).unwrap_or(u32::MAX);
+        let field = &self.collection.fields[position];
+        self.fields.push(wire::Field {
+            name: field.name.clone(),
+            r#type: field.kind.name().to_owned(),
+            internal: field.internal,
+        });
+        self.places.insert(position, place);
+        place
+    }
+
+    fn filter(&mut self, filter: &Filter) -> wire::Filter {
+        use wire::filter::Node;
+        let node = match filter {
+            Filter::And(parts) => Node::And(self.filters(parts)),
+            Filter::Or(parts) => Node::Or(self.filters(parts)),
+            Filter::Not(inner) => Node::Not(Box::new(self.filter(inner))),
+            Filter::Compare { field, op, value } => Node::Compare(wire::Compared {
+                field: self.field(*field),
+                op: op_to_wire(*op).into(),
+                value: Some(value_to_wire(value)),
+            }),
+            Filter::In { field, values } => Node::In(wire::In {
+                field: self.field(*field),
+                values: values.iter().map(value_to_wire).collect(),
+            }),
+            Filter::Like { field, pattern } => Node::Like(self.pattern(*field, pattern)),
+            Filter::Contains { field, needle } => Node::Contains(self.pattern(*field, needle)),
+            Filter::JsonContains { field, needle } => Node::JsonContains(wire::JsonContains {
+                field: self.field(*field),
+                needle: Some(needle_to_wire(needle)),
+            }),
+            Filter::IsNull { field } => Node::IsNull(wire::IsNull {
+                field: self.field(*field),
+            }),
+        };
+        wire::Filter { node: Some(node) }
+    }
+
+    fn filters(&mut self, parts: &[Filter]) -> wire::Filters {
+        wire::Filters {
+            parts: parts.iter().map(|part| self.filter(part)).collect(),
+        }
+    }
+
+    fn pattern(&mut self, field: usize, text: &str) -> wire::Pattern {
+        wire::Pattern {
+            field: self.field(field),
+            text: text.to_owned(),
+        }
+    }
+}
+
+fn needle_to_wire(needle: &JsonNeedle) -> wire::json_contains::Needle {
+    use wire::json_contains::Needle;
+    match needle {
+        JsonNeedle::Text(text) => Needle::Text(text.as_ref().to_owned()),
+        JsonNeedle::Number(number) => Needle::Number(number.as_ref().to_owned()),
+        JsonNeedle::Bool(truth) => Needle::Truth(*truth),
+    }
+}
+
+const fn op_to_wire(op: CompareOp) -> wire::CompareOp {
+    match op {
+        CompareOp::Eq => wire::CompareOp::Eq,
+        CompareOp::Ne => wire::CompareOp::Ne,
+        CompareOp::Gt => wire::CompareOp::Gt,
+        CompareOp::Gte => wire::CompareOp::Gte,
+        CompareOp::Lt => wire::CompareOp::Lt,
+        CompareOp::Lte => wire::CompareOp::Lte,
+    }
+}
+
+/// The query over the collection as `schema` has it.
+///
+/// # Errors
+/// `COLLECTION_NOT_FOUND`, and `SCHEMA_CHANGED` where a field that the query names is not there, is of another type
+/// or has become internal: the two sides have different revisions, or the query no longer fits. A query that no
+/// gateway makes is an internal error.
+pub fn query_from_wire(query: wire::Query, schema: &Schema) -> Result<Query> {
+    let Some(collection) = schema.collection(&query.collection) else {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "COLLECTION_NOT_FOUND",
+            format!("there is no collection `{}`", query.collection),
+        ));
+    };
+    let fields = query.fields.iter().map(|field| position(collection, field));
+    let places = Places(fields.collect::<Result<_>>()?);
+    let sort = query.sort.iter().map(|key| {
+        Ok(SortKey {
+            field: places.field(key.field)?,
+            descending: key.descending,
+        })
+    });
+    let sort: Vec<SortKey> = sort.collect::<Result<_>>()?;
+    if sort.last().is_none_or(|key| key.field != collection.primary()) {
+        return Err(changed(collection, "has another primary field"));
+    }
+    let selection = query.selection.map(|selection| {
+        let fields = selection.fields.iter().map(|&field| places.field(field));
+        fields.collect::<Result<Vec<_>>>().map(|mut fields| {
+            fields.sort_unstable();
+            fields.dedup();
+            fields
+        })
+    });
+    Ok(Query {
+        collection: collection.clone(),
+        filter: places.filter(query.filter)?,
+        sort,
+        limit: query.limit,
+        offset: query.offset,
+        fields: selection.transpose()?,
+    })
+}
+
+fn position(collection: &Collection, field: &wire::Field) -> Result<usize> {
+    let name = &field.name;
+    match collection.field(name) {
+        Some((_, found)) if found.internal && !field.internal => {
+            Err(changed(collection, &format!("has no field `{name}` any more")))
+        }
+        Some((_, found)) if found.kind.name() != field.r#type => Err(changed(
+            collection,
+            &format!(
+                "has field `{name}` as {} instead of {}",
+                found.kind.name(),
+                field.r#type
+            ),
+        )),
+        Some((position, _)) => Ok(position),
+        None => Err(changed(collection, &format!("has no field `{name}`"))),
+    }
+}
+
+fn changed(collection: &Collection, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "SCHEMA_CHANGED",
+        format!(
+            "the schema has changed: collection `{}` {what}; subscribe again with a query that fits it",
+            collection.name
+        ),
+    )
+}
+
+/// Positions in the receiver's schema, by place in the query's list of fields.
+struct Places(Vec<usize>);
+
+impl Places {
+    fn field(&self, place: u32) -> Result<usize> {
+        let position = usize::try_from(place).ok().and_then(|place| self.0.get(place));
+        position
+            .copied()
+            .ok_or_else(|| broken("a field that is not listed"))
+    }
+
+    fn filter(&self, filter: Option<wire::Filter>) -> Result<Filter> {
+        use wire::filter::Node;
+        let node = filter
+            .and_then(|filter| filter.node)
+            .ok_or_else(|| broken("a filter that is not known"))?;
+        Ok(match node {
+            Node::And(filters) => Filter::And(self.filters(filters)?),
+            Node::Or(filters) => Filter::Or(self.filters(filters)?),
+            Node::Not(inner) => Filter::Not(Box::new(self.filter(Some(*inner))?)),
+            Node::Compare(compared) => {
+                let op =
+                    op_from_wire(compared.op()).ok_or_else(|| broken("an operator that is not known"))?;
+                let value = value_from_wire(compared.value)?;
+                if value.is_null() {
+                    return Err(broken("a comparison with null"));
+                }
+                Filter::Compare {
+                    field: self.field(compared.field)?,
+                    op,
+                    value,
+                }
+            }
+            Node::In(list) => Filter::In {
+                field: self.field(list.field)?,
+                values: list
+                    .values
+                    .into_iter()
+                    .map(|value| value_from_wire(Some(value)))
+                    .collect::<Result<_>>()?,
+            },
+            Node::Like(pattern) => Filter::Like {
+                field: self.field(pattern.field)?,
+                pattern: pattern.text.into(),
+            },
+            Node::Contains(pattern) => Filter::Contains {
+                field: self.field(pattern.field)?,
+                needle: pattern.text.into(),
+            },
+            Node::JsonContains(contains) => Filter::JsonContains {
+                field: self.field(contains.field)?,
+                needle: needle_from_wire(contains.needle)?,
+            },
+            Node::IsNull(null) => Filter::IsNull {
+                field: self.field(null.field)?,
+            },
+        })
+    }
+
+    fn filters(&self, filters: wire::Filters) -> Result<Vec<Filter>> {
+        let parts = filters.parts.into_iter();
+        parts.map(|part| self.filter(Some(part))).collect()
+    }
+}
+
+fn needle_from_wire(needle: Option<wire::json_contains::Needle>) -> Result<JsonNeedle> {
+    use wire::json_contains::Needle;
+    Ok(match needle.ok_or_else(|| broken("nothing to look for"))? {
+        Needle::Text(text) => JsonNeedle::Text(text.into()),
+        Needle::Number(number) => JsonNeedle::Number(number.into()),
+        Needle::Truth(truth) => JsonNeedle::Bool(truth),
+    })
+}
+
+const fn op_from_wire(op: wire::CompareOp) -> Option<CompareOp> {
+    Some(match op {
+        wire::CompareOp::Unspecified => return None,
+        wire::CompareOp::Eq => CompareOp::Eq,
+        wire::CompareOp::Ne => CompareOp::Ne,
+        wire::CompareOp::Gt => CompareOp::Gt,
+        wire::CompareOp::Gte => CompareOp::Gte,
+        wire::CompareOp::Lt => CompareOp::Lt,
+        wire::CompareOp::Lte => CompareOp::Lte,
+    })
+}

@@ -1,0 +1,116 @@
+//! Who holds the lease: looks, and takes it when nobody has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use super::WriterStatus;
+use crate::remote::{LeaseRow, Remote, Terms};
+
+/// How often a node that does not hold the lease looks who does.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Least pause between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the keeper found last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct View {
+    pub(super) status: WriterStatus,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            status: WriterStatus::Nobody,
+        }
+    }
+}
+
+/// The background task that keeps the view.
+pub(super) struct Keeper {
+    pub(super) remote: Arc<Remote>,
+    pub(super) terms: Terms,
+    pub(super) may_hold: bool,
+    pub(super) view: watch::Sender<View>,
+    pub(super) look: Arc<Notify>,
+}
+
+impl Keeper {
+    pub(super) async fn run(self) {
+        let mut holding = self.remote.holding();
+        loop {
+            let held = *holding.borrow_and_update();
+            if let Some(epoch) = held {
+                self.tell(WriterStatus::Here { epoch });
+                // An error means that the writer has ended: the store is being closed.
+                if holding.changed().await.is_err() {
+                    self.tell(WriterStatus::Nobody);
+                    return;
+                }
+                continue;
+            }
+            let pause = self.look().await;
+            if tokio::time::timeout(LOOK_PAUSE, holding.changed()).await.is_ok() {
+                continue;
+            }
+            tokio::select! {
+                () = self.look.notified() => {}
+                () = tokio::time::sleep(pause.saturating_sub(LOOK_PAUSE)) => {}
+                ended = holding.changed() => {
+                    if ended.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks once, and takes the lease where nobody has it. Returns when to look again.
+    async fn look(&self) -> Duration {
+        match self.remote.lease().await {
+            Ok(Some(row)) if row.left > Duration::ZERO && row.holder != self.terms.holder => {
+                let left = row.left;
+                self.tell(elsewhere(row));
+                left.min(LOOK_EVERY)
+            }
+            Ok(_) => {
+                self.tell(WriterStatus::Nobody);
+                if self.may_hold {
+                    self.take().await;
+                }
+                LOOK_PAUSE
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the lease could not be looked at");
+                LOOK_EVERY
+            }
+        }
+    }
+
+    async fn take(&self) {
+        match self.remote.acquire(self.terms.clone()).await {
+            Ok(true) => tracing::debug!("the lease is ours"),
+            Ok(false) => tracing::debug!("another node was first to take the lease"),
+            Err(error) => tracing::debug!(%error, "the lease could not be taken"),
+        }
+    }
+
+    fn tell(&self, status: WriterStatus) {
+        self.view.send_if_modified(|view| {
+            let changed = view.status != status;
+            if changed {
+                tracing::debug!(?status, "the writer has changed");
+            }
+            view.status = status;
+            changed
+        });
+    }
+}
+
+fn elsewhere(row: LeaseRow) -> WriterStatus {
+    WriterStatus::Elsewhere {
+        address: row.address,
+        epoch: row.epoch,
+    }
+}

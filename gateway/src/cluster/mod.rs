@@ -1,0 +1,4 @@
+//! The other roles of a cluster, behind the same seams as in one process.
+
+pub(crate) mod functions;
+pub(crate) mod realtime;

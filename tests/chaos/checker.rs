@@ -1,0 +1,275 @@
+//! Reads a run's transcripts and says what was wrong.
+//!
+//! - An acknowledged write is in the database, unless its own client's later writes explain why not.
+//! - A write that nobody acknowledged was applied once or not at all, and nothing is there that nobody wrote.
+//! - Every live query's frames follow each other, two clients of one query hold the same at the same position, and
+//!   each ends with what the database holds.
+//! - Clients see errors only while a fault holds, and until everything is served again.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::transcript::{self, Event};
+use crate::view::View;
+
+/// What was wrong, and how much there was to look at.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) problems: Vec<String>,
+    acknowledged: u64,
+    unknown: u64,
+    frames: u64,
+    resets: u64,
+    connections: u64,
+    slowest_recovery: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} writes acknowledged, {} unanswered, {} frames ({} resets) on {} connections, slowest recovery {} ms, {} problems",
+            self.acknowledged,
+            self.unknown,
+            self.frames,
+            self.resets,
+            self.connections,
+            self.slowest_recovery,
+            self.problems.len()
+        )
+    }
+}
+
+/// Checks the run in that folder.
+pub(crate) fn check(folder: &Path) -> Report {
+    let mut checker = Checker::default();
+    checker.read_faults(folder);
+    for path in transcript::files(folder, "writer") {
+        transcript::read(&path).for_each(|event| checker.write(&event));
+    }
+    checker.read_end(folder);
+    for path in transcript::files(folder, "reader") {
+        checker.follow(&transcript::name(&path), transcript::read(&path));
+    }
+    checker.compare();
+    checker.report
+}
+
+#[derive(Default)]
+struct Checker {
+    report: Report,
+    /// From a fault's beginning until everything was served again, in milliseconds.
+    faults: Vec<(u64, u64)>,
+    /// What its owner knows of each document.
+    documents: BTreeMap<String, Known>,
+    /// Every content that was sent, and the document that it was seen in.
+    contents: HashMap<String, Option<String>>,
+    /// What the database held at the end.
+    all: BTreeMap<String, Value>,
+    /// The answers to the live queries' own queries at the end.
+    lists: HashMap<String, Value>,
+    /// What was shown of a query at a position.
+    shown: HashMap<(String, u64), u64>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// After the last acknowledged write; `None` where that was a delete.
+    last: Option<Value>,
+    /// A later write without an answer: `Some(None)` for a delete, else its content.
+    open: Option<Option<String>>,
+}
+
+impl Checker {
+    fn problem(&mut self, problem: impl Into<String>) {
+        self.report.problems.push(problem.into());
+    }
+
+    fn read_faults(&mut self, folder: &Path) {
+        let mut began = 0;
+        for event in transcript::files(folder, "nemesis")
+            .iter()
+            .flat_map(|path| transcript::read(path))
+        {
+            match event.event.as_str() {
+                "fault" => began = event.ms,
+                "recovered" => {
+                    self.faults.push((began, event.ms));
+                    let took = event.data.as_u64().unwrap_or_default();
+                    self.report.slowest_recovery = self.report.slowest_recovery.max(took);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn write(&mut self, event: &Event) {
+        let text = |name: &str| event.data[name].as_str().unwrap_or_default().to_owned();
+        let (op, content) = (text("op"), text("content"));
+        if op != "delete" {
+            self.contents.insert(content.clone(), None);
+        }
+        let id = event.data["id"].as_str().map(str::to_owned);
+        match (event.event.as_str(), id) {
+            ("acknowledged", Some(id)) => {
+                self.report.acknowledged += 1;
+                let doc = event.data["doc"].clone();
+                let last = if op == "delete" { None } else { Some(doc) };
+                self.documents.insert(id, Known { last, open: None });
+            }
+            ("unknown", id) => {
+                self.report.unknown += 1;
+                let began = event.data["began"].as_u64().unwrap_or_default();
+                if !self
+                    .faults
+                    .iter()
+                    .any(|(from, to)| began <= *to && event.ms >= *from)
+                {
+                    self.problem(format!(
+                        "an error while no fault held, at {} ms: {}",
+                        event.ms, event.data
+                    ));
+                }
+                if let Some(known) = id.and_then(|id| self.documents.get_mut(&id)) {
+                    known.open = Some((op != "delete").then_some(content));
+                }
+            }
+            _ => self.problem(format!(
+                "a sound write was refused at {} ms: {}",
+                event.ms, event.data
+            )),
+        }
+    }
+
+    fn read_end(&mut self, folder: &Path) {
+        for event in transcript::files(folder, "final")
+            .iter()
+            .flat_map(|path| transcript::read(path))
+        {
+            if event.event == "list" {
+                self.lists
+                    .insert(event.data["query"].to_string(), event.data["list"].clone());
+                continue;
+            }
+            for doc in event.data.as_array().into_iter().flatten() {
+                let id = doc["id"].as_str().unwrap_or_default().to_owned();
+                self.see(doc, "the database");
+                self.all.insert(id, doc.clone());
+            }
+        }
+    }
+
+    /// A document was seen: its content was sent by somebody, and is in no other document.
+    fn see(&mut self, doc: &Value, place: &str) {
+        let (Some(id), Some(content)) = (doc["id"].as_str(), doc["content"].as_str()) else {
+            self.problem(format!("{place} shows a document without id or content: {doc}"));
+            return;
+        };
+        if content == "probe" {
+            return;
+        }
+        let problem = match self.contents.get_mut(content) {
+            None => Some(format!("{place} shows what nobody wrote: {doc}")),
+            Some(Some(other)) if other != id => Some(format!("{content} was applied twice: {other}, {id}")),
+            Some(seen) => {
+                *seen = Some(id.to_owned());
+                None
+            }
+        };
+        self.report.problems.extend(problem);
+    }
+
+    /// Replays one reader.
+    fn follow(&mut self, name: &str, events: impl Iterator<Item = Event>) {
+        let mut view = View::default();
+        let mut query = String::new();
+        for event in events {
+            match event.event.as_str() {
+                "query" => query = event.data.to_string(),
+                "connected" => {
+                    self.report.connections += 1;
+                    view = View::default();
+                }
+                "frame" => {
+                    self.report.frames += 1;
+                    self.report.resets += u64::from(event.data["payload"]["reset"] == true);
+                    if let Err(error) = view.take(&event.data) {
+                        self.problem(format!("{name} at {} ms: {error}: {}", event.ms, event.data));
+                        return;
+                    }
+                    self.show(name, &query, &view, &event);
+                }
+                _ => {}
+            }
+        }
+        let end = self.lists.get(&query).cloned().unwrap_or_default();
+        if end["docs"].as_array().map(Vec::as_slice) != Some(view.docs())
+            || end["total"].as_u64() != view.total()
+        {
+            self.problem(format!(
+                "{name} ends with {:?}, the database with {end}",
+                view.docs()
+            ));
+        }
+    }
+
+    fn show(&mut self, name: &str, query: &str, view: &View, event: &Event) {
+        let payload = &event.data["payload"];
+        let lists = [
+            &payload["docs"],
+            &payload["changes"]["inserts"],
+            &payload["changes"]["updates"],
+        ];
+        for doc in lists.into_iter().filter_map(Value::as_array).flatten() {
+            self.see(doc, name);
+        }
+        let mut hasher = DefaultHasher::new();
+        (view.total(), view.docs().len()).hash(&mut hasher);
+        view.docs()
+            .iter()
+            .for_each(|doc| doc.to_string().hash(&mut hasher));
+        let hash = hasher.finish();
+        let at = view.at().unwrap_or_default();
+        match self.shown.entry((query.to_owned(), at)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(hash);
+            }
+            Entry::Occupied(occupied) if *occupied.get() != hash => {
+                self.problem(format!(
+                    "two clients of {query} hold different things at {at}; one is {name}"
+                ));
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    /// The database against what its writers know.
+    fn compare(&mut self) {
+        let mut problems = Vec::new();
+        for (id, known) in &self.documents {
+            let found = self.all.get(id);
+            let as_acknowledged = found == known.last.as_ref();
+            let as_left_open = known.open.as_ref().is_some_and(|open| match (open, found) {
+                (None, None) => true,
+                (Some(content), Some(found)) => found["content"] == content.as_str(),
+                _ => false,
+            });
+            if !as_acknowledged && !as_left_open {
+                let last = known.last.as_ref().map_or("deleted".to_owned(), Value::to_string);
+                let found = found.map_or("nothing".to_owned(), Value::to_string);
+                problems.push(format!(
+                    "{id} was acknowledged as {last}, and the database holds {found}"
+                ));
+            }
+        }
+        self.report.problems.extend(problems);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::transcript::{Clock, Transcript};
+
+/// A run in which all is well, as its transcripts' events.
+#[derive(Clone)]
+struct Run {
+    writer: Vec<(&'static str, Value)>,
+    readers: [Vec<(&'static str, Value)>; 2],
+    all: Vec<Value>,
+    list: Value,
+}
+
+fn doc(id: &str, content: &str) -> Value {
+    json!({"id": id, "writer": 0, "content": content, "rank": 1})
+}
+
+fn write(op: &str, id: &str, content: &str, doc: &Value) -> Value {
+    json!({"op": op, "id": id, "content": content, "began": 0, "doc": doc, "why": null})
+}
+
+fn snapshot(docs: &[Value], at: u64) -> Value {
+    json!({"type": "snapshot", "payload": {"docs": docs, "total": docs.len(), "seq": at}})
+}
+
+fn insert(new: &Value, place: u64, from: u64, to: u64, total: u64) -> Value {
+    json!({"type": "delta", "payload": {
+        "changes": {"inserts": [new], "updates": [], "deletes": []}, "positions": {"inserts": [place], "updates": []},
+        "from": from, "to": to, "seq": to, "total": total}})
+}
+
+fn sound() -> Run {
+    let (a, b) = (doc("a", "w0-1"), doc("b", "w0-2"));
+    let query = json!({"collection": "entries"});
+    Run {
+        writer: vec![
+            ("acknowledged", write("create", "a", "w0-1", &a)),
+            ("acknowledged", write("create", "b", "w0-2", &b)),
+            ("acknowledged", write("create", "c", "w0-3", &doc("c", "w0-3"))),
+            ("acknowledged", write("delete", "c", "w0-4", &Value::Null)),
+        ],
+        readers: [
+            vec![
+                ("query", query.clone()),
+                ("connected", json!(0)),
+                ("frame", snapshot(&[], 0)),
+                ("frame", insert(&a, 0, 0, 1, 1)),
+                ("frame", insert(&b, 1, 1, 4, 2)),
+            ],
+            vec![
+                ("query", query),
+                ("connected", json!(0)),
+                ("frame", snapshot(std::slice::from_ref(&a), 1)),
+                ("gone", json!("cut")),
+                ("connected", json!(0)),
+                ("frame", snapshot(&[a.clone(), b.clone()], 4)),
+            ],
+        ],
+        all: vec![a.clone(), b.clone()],
+        list: json!({"docs": [a, b], "total": 2}),
+    }
+}
+
+/// The problems of a run.
+fn problems(run: &Run) -> String {
+    let folder: TempDir = tempfile::tempdir().expect("a folder");
+    let clock = Clock::start();
+    let create = |name: &str| Transcript::create(folder.path(), name, &clock);
+    let mut nemesis = create("nemesis");
+    nemesis.write("fault", Value::Null);
+    nemesis.write("recovered", json!(0));
+    let mut writer = create("writer-0");
+    for (event, data) in &run.writer {
+        writer.write(event, data.clone());
+    }
+    for (number, events) in run.readers.iter().enumerate() {
+        let mut reader = create(&format!("reader-{number}"));
+        for (event, data) in events {
+            reader.write(event, data.clone());
+        }
+    }
+    let mut last = create("final");
+    last.write("all", json!(run.all));
+    last.write("list", json!({"query": run.readers[0][0].1, "list": run.list}));
+    drop((nemesis, writer, last));
+    check(folder.path()).problems.join("\n")
+}
+
+#[test]
+fn a_sound_run_has_no_problems() {
+    assert_eq!(problems(&sound()), "");
+}
+
+#[test]
+fn an_unanswered_write_may_have_been_applied_or_not() {
+    for open in [
+        write("update", "b", "w0-9", &Value::Null),
+        write("delete", "b", "w0-9", &Value::Null),
+        write("create", "", "w0-9", &Value::Null),
+    ] {
+        let mut run = sound();
+        run.writer.push(("unknown", open));
+        assert_eq!(problems(&run), "");
+    }
+    let mut run = sound();
+    run.writer
+        .push(("unknown", write("update", "b", "w0-9", &Value::Null)));
+    let b = doc("b", "w0-9");
+    run.all[1] = b.clone();
+    run.list["docs"][1] = b.clone();
+    run.readers[0][4].1 = insert(&b, 1, 1, 4, 2);
+    run.readers[1][5].1 = snapshot(&run.all, 4);
+    assert_eq!(problems(&run), "");
+}
+
+#[test]
+fn every_kind_of_fault_in_the_server_is_found() {
+    let check = |found: &str, break_it: &dyn Fn(&mut Run)| {
+        let mut run = sound();
+        break_it(&mut run);
+        let problems = problems(&run);
+        assert!(problems.contains(found), "{found} in: {problems}");
+    };
+    check("was acknowledged as", &|run| {
+        run.all.pop();
+    });
+    check("was acknowledged as", &|run| run.all[1]["rank"] = json!(2));
+    check("was acknowledged as deleted", &|run| {
+        run.all.push(doc("c", "w0-3"))
+    });
+    check("w0-2 was applied twice", &|run| run.all.push(doc("d", "w0-2")));
+    check("what nobody wrote", &|run| run.all.push(doc("d", "w7-7")));
+    check("a sound write was refused", &|run| {
+        run.writer
+            .push(("refused", write("update", "b", "w0-9", &Value::Null)));
+    });
+    check("a step from 2 to 4 at 1", &|run| {
+        run.readers[0][4].1["payload"]["from"] = json!(2);
+    });
+    check("is among the inserts", &|run| {
+        run.readers[0][4].1 = insert(&run.all[0], 1, 1, 4, 2);
+    });
+    check("which is not there", &|run| {
+        run.readers[0][4].1["payload"]["changes"]["deletes"] = json!(["z"]);
+    });
+    check("place 7 of 1", &|run| {
+        run.readers[0][4].1 = insert(&run.all[1], 7, 1, 4, 2);
+    });
+    check("not marked as a reset", &|run| {
+        run.readers[0].push(("frame", snapshot(&run.all, 5)));
+    });
+    check("hold different things at 4", &|run| {
+        run.readers[1][5].1["payload"]["docs"] = json!([run.all[1], run.all[0]]);
+    });
+    check("reader-1 ends with", &|run| {
+        run.readers[1].truncate(3);
+    });
+    check("the database with", &|run| run.list["total"] = json!(3));
+    check("while no fault held", &|run| {
+        let mut late = write("create", "", "w0-9", &Value::Null);
+        late["began"] = json!(1_000_000);
+        run.writer.push(("unknown", late));
+    });
+}

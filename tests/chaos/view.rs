@@ -1,0 +1,123 @@
+//! A live query as a client holds it.
+
+use serde_json::Value;
+
+/// The window at a position; `None` before the first snapshot of a connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    held: Option<Held>,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    at: u64,
+    total: u64,
+    docs: Vec<Value>,
+}
+
+impl View {
+    /// Takes a `snapshot` or `delta` frame. An error says what a client cannot make sense of: a step that does not
+    /// start where it is, a document that is inserted twice or changed without being there, a place that is not in
+    /// the window.
+    pub(crate) fn take(&mut self, frame: &Value) -> Result<(), String> {
+        let payload = &frame["payload"];
+        match frame["type"].as_str() {
+            Some("snapshot") => self.reset(payload),
+            Some("delta") => self.step(payload),
+            _ => Err("neither snapshot nor delta".to_owned()),
+        }
+    }
+
+    /// The position, once there is one.
+    pub(crate) fn at(&self) -> Option<u64> {
+        self.held.as_ref().map(|held| held.at)
+    }
+
+    /// The documents in order.
+    pub(crate) fn docs(&self) -> &[Value] {
+        self.held.as_ref().map_or(&[], |held| &held.docs)
+    }
+
+    /// Documents that match, inside and outside the window.
+    pub(crate) fn total(&self) -> Option<u64> {
+        self.held.as_ref().map(|held| held.total)
+    }
+
+    fn reset(&mut self, payload: &Value) -> Result<(), String> {
+        let held = Held {
+            at: number(payload, "seq")?,
+            total: number(payload, "total")?,
+            docs: list(&payload["docs"])?.clone(),
+        };
+        let again = payload["reset"] == true;
+        if self.held.is_some() && !again {
+            return Err("a second snapshot that is not marked as a reset".to_owned());
+        }
+        unique(&held.docs)?;
+        self.held = Some(held);
+        Ok(())
+    }
+
+    fn step(&mut self, payload: &Value) -> Result<(), String> {
+        let held = self.held.as_mut().ok_or("a delta before the snapshot")?;
+        let (from, to) = (number(payload, "from")?, number(payload, "to")?);
+        if from != held.at || to <= from {
+            return Err(format!("a step from {from} to {to} at {}", held.at));
+        }
+        let changes = &payload["changes"];
+        for id in list(&changes["deletes"])? {
+            held.remove(id)
+                .ok_or(format!("a delete of {id}, which is not there"))?;
+        }
+        let mut entering = Vec::new();
+        for kind in ["inserts", "updates"] {
+            let docs = list(&changes[kind])?;
+            let places = list(&payload["positions"][kind])?;
+            if docs.len() != places.len() {
+                return Err(format!("{} {kind} at {} places", docs.len(), places.len()));
+            }
+            for (doc, place) in docs.iter().zip(places) {
+                let gone = held.remove(&doc["id"]);
+                if gone.is_some() != (kind == "updates") {
+                    return Err(format!("{} is among the {kind}", doc["id"]));
+                }
+                let place = place.as_u64().and_then(|place| usize::try_from(place).ok());
+                entering.push((place.ok_or("a place is a number")?, doc.clone()));
+            }
+        }
+        entering.sort_by_key(|(place, _)| *place);
+        for (place, doc) in entering {
+            if place > held.docs.len() {
+                return Err(format!("place {place} of {}", held.docs.len()));
+            }
+            held.docs.insert(place, doc);
+        }
+        held.at = to;
+        held.total = number(payload, "total")?;
+        unique(&held.docs)
+    }
+}
+
+impl Held {
+    fn remove(&mut self, id: &Value) -> Option<Value> {
+        let place = self.docs.iter().position(|doc| doc["id"] == *id)?;
+        Some(self.docs.remove(place))
+    }
+}
+
+fn number(payload: &Value, name: &str) -> Result<u64, String> {
+    payload[name].as_u64().ok_or(format!("no {name}"))
+}
+
+fn list(value: &Value) -> Result<&Vec<Value>, String> {
+    value.as_array().ok_or_else(|| format!("{value} is no list"))
+}
+
+fn unique(docs: &[Value]) -> Result<(), String> {
+    let mut ids: Vec<&str> = docs.iter().filter_map(|doc| doc["id"].as_str()).collect();
+    ids.sort_unstable();
+    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("{} is there twice", pair[0])),
+        None => Ok(()),
+    }
+}
