@@ -35,7 +35,7 @@ chaos: tools
 	cargo build --workspace --quiet
 	ALYX_CHAOS_SECONDS=$${ALYX_CHAOS_SECONDS:-1800} cargo test --package alyx-tests --test chaos -- --nocapture
 
-bench: build
+bench: build tools
 	./scripts/install-bench-tools.sh
 	cargo run --release --quiet --package alyx-benches
 

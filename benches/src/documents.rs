@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::Connection;
 use crate::report::{Better, Report, median, percentile};
-use crate::server::Server;
+use crate::server::{Endpoint, Server};
 use crate::{CLIENTS, ROWS, RUNS, process};
 
 /// One run's figures.
@@ -116,13 +116,24 @@ pub(crate) async fn closed_loop(
     length: Duration,
     make: impl Fn(usize) -> Vec<u8>,
 ) -> Figures {
+    closed_loop_over((&[&**server], &[server.pid()]), clients, length, make).await
+}
+
+/// The same over several endpoints in turn, with the CPU time of several processes.
+pub(crate) async fn closed_loop_over(
+    (endpoints, pids): (&[&Endpoint], &[u32]),
+    clients: usize,
+    length: Duration,
+    make: impl Fn(usize) -> Vec<u8>,
+) -> Figures {
     let mut connections = Vec::new();
-    for _ in 0..clients {
-        connections.push(server.connect().await);
+    for client in 0..clients {
+        connections.push(endpoints[client % endpoints.len()].connect().await);
     }
+    let all_cpu = || pids.iter().map(|&pid| process::cpu(pid)).sum::<Duration>();
     let numbers = RefCell::new(0_usize);
     let latencies = RefCell::new(Vec::new());
-    let cpu = process::cpu(server.pid());
+    let cpu = all_cpu();
     let begin = Instant::now();
     let lanes = connections.into_iter().map(|mut connection: Connection| async {
         while begin.elapsed() < length {
@@ -147,7 +158,7 @@ pub(crate) async fn closed_loop(
     });
     futures_util::future::join_all(lanes).await;
     let elapsed = begin.elapsed();
-    let spent = process::cpu(server.pid()).saturating_sub(cpu);
+    let spent = all_cpu().saturating_sub(cpu);
     let mut sorted = latencies.into_inner();
     sorted.sort_by(f64::total_cmp);
     #[expect(clippy::cast_precision_loss, reason = "a count")]

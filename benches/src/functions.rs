@@ -13,7 +13,7 @@ use crate::{RUNS, process};
 
 const RUN: Duration = Duration::from_secs(3);
 const CONCURRENT: usize = 64;
-const BODY: &str = r#"{"channel":"general","content":"Hello world!","author":"Bob"}"#;
+pub(crate) const BODY: &str = r#"{"channel":"general","content":"Hello world!","author":"Bob"}"#;
 
 const BARE: &str = "
 import { createServer } from 'node:http';
@@ -28,11 +28,15 @@ createServer((req, res) => {
 }).listen(Number(process.argv[2]), '127.0.0.1');
 ";
 
+/// One run's figures.
 #[derive(Debug)]
-struct Figures {
-    rate: f64,
-    p50: f64,
-    p99: f64,
+pub(crate) struct Figures {
+    /// Calls per second.
+    pub(crate) rate: f64,
+    /// Milliseconds.
+    pub(crate) p50: f64,
+    /// Milliseconds.
+    pub(crate) p99: f64,
     cpu: f64,
     cpu_of_node: f64,
 }
@@ -48,8 +52,7 @@ pub(crate) async fn measure(report: &mut Report) {
         for _ in 0..RUNS {
             runs.0
                 .push(load(&server.address, server.pid(), &call, clients).await);
-            runs.1
-                .push(load(&bare.address, bare.child.id(), &call, clients).await);
+            runs.1.push(load(&bare.address, bare.pid(), &call, clients).await);
         }
         let pick = |of: fn(&Figures) -> f64| {
             (
@@ -101,7 +104,8 @@ pub(crate) async fn measure(report: &mut Report) {
     }
 }
 
-async fn load(address: &str, pid: u32, call: &[u8], clients: usize) -> Figures {
+/// Calls at that address by so many clients, each sending its next when the reply to the last has come.
+pub(crate) async fn load(address: &str, pid: u32, call: &[u8], clients: usize) -> Figures {
     let mut connections = Vec::new();
     for _ in 0..clients {
         connections.push(Connection::open(address).await);
@@ -132,14 +136,19 @@ async fn load(address: &str, pid: u32, call: &[u8], clients: usize) -> Figures {
     }
 }
 
-struct BareNode {
-    address: String,
+/// Node's own `http` server with an echo.
+pub(crate) struct BareNode {
+    pub(crate) address: String,
     child: Child,
     _dir: TempDir,
 }
 
 impl BareNode {
-    async fn start() -> Self {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let script = dir.path().join("bare.mjs");
         std::fs::write(&script, BARE).expect("a file");

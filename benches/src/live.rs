@@ -10,16 +10,16 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::client::Connection;
 use crate::report::{Better, Report, median, percentile};
-use crate::server::Server;
-use crate::{CLIENTS, RUNS, process, subscriber};
+use crate::server::{Endpoint, Server};
+use crate::{CLIENTS, RUNS, floor, process, subscriber};
 
-const SOCKETS: usize = 1_000;
+pub(crate) const SOCKETS: usize = 1_000;
 /// Creates under way in one round of the fan-out scenario; the next round starts when all are delivered.
 const ROUND: usize = 64;
 const RUN: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(60);
-const PACED: usize = 300;
-const PACE: Duration = Duration::from_millis(10);
+pub(crate) const PACED: usize = 300;
+pub(crate) const PACE: Duration = Duration::from_millis(10);
 
 /// What the subscribers have received, all together.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Delivered {
         self.documents.load(Ordering::Relaxed)
     }
 
-    async fn wait_for(&self, target: u64) {
+    pub(crate) async fn wait_for(&self, target: u64) {
         self.target.store(target, Ordering::Relaxed);
         while self.count() < target {
             let waited = tokio::time::timeout(PATIENCE, self.reached.notified()).await;
@@ -108,7 +108,7 @@ pub(crate) async fn measure(report: &mut Report, ours: &Server, theirs: &Server)
     for (name, shared) in [("one filter, 1,000 sockets", true), ("1,000 own filters", false)] {
         let mut runs = Vec::new();
         for _ in 0..RUNS {
-            runs.push((paced(ours, shared).await, paced(theirs, shared).await));
+            runs.push((paced(&[ours], shared).await, paced(&[theirs], shared).await));
         }
         let pick = |of: fn(&(f64, f64)) -> f64| {
             (
@@ -131,17 +131,32 @@ pub(crate) async fn measure(report: &mut Report, ours: &Server, theirs: &Server)
             "≤ 15 ms",
         );
     }
+    bare_loop(report).await;
+}
+
+/// What no server can save: the same fan-out by nothing but writes.
+async fn bare_loop(report: &mut Report) {
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.push(floor::paced().await);
+    }
+    let name = "1,000 sockets: bare loop of writes, order → delivery";
+    let p50 = median(runs.iter().map(|run| run.0).collect());
+    let p99 = median(runs.iter().map(|run| run.1).collect());
+    report.add(&format!("{name} p50"), "ms", (p50, None), Better::Less, "");
+    report.add(&format!("{name} p99"), "ms", (p99, None), Better::Less, "");
 }
 
 /// Opens the subscribers, each on its channel, and starts counting.
 async fn subscribe(
-    server: &Server,
+    servers: &[&Endpoint],
     channel: impl Fn(usize) -> String,
     arrivals: Option<&mpsc::Sender<(usize, Instant)>>,
 ) -> (Arc<Delivered>, Vec<tokio::task::JoinHandle<()>>) {
     let delivered = Arc::new(Delivered::default());
     let mut readers = Vec::with_capacity(SOCKETS);
     for number in 0..SOCKETS {
+        let server = servers[number % servers.len()];
         let stream = subscriber::open(server, Some(&channel(number))).await;
         readers.push(read(number, stream, Arc::clone(&delivered), arrivals.cloned()));
     }
@@ -152,7 +167,7 @@ async fn subscribe(
     clippy::disallowed_methods,
     reason = "a benchmark is no role and has no task tracker"
 )]
-fn read(
+pub(crate) fn read(
     number: usize,
     mut stream: TcpStream,
     delivered: Arc<Delivered>,
@@ -178,7 +193,7 @@ fn read(
 
 /// Deliveries per second, and microseconds of server CPU for each.
 async fn one_filter(server: &Server) -> (f64, f64) {
-    let (delivered, readers) = subscribe(server, |_| "hall".to_owned(), None).await;
+    let (delivered, readers) = subscribe(&[server], |_| "hall".to_owned(), None).await;
     let mut connections = Vec::new();
     for _ in 0..CLIENTS {
         connections.push(server.connect().await);
@@ -209,7 +224,7 @@ async fn one_filter(server: &Server) -> (f64, f64) {
 
 /// Changes per second with every subscriber on a filter of its own, and microseconds of server CPU for each.
 async fn own_filters(server: &Server) -> (f64, f64) {
-    let (delivered, readers) = subscribe(server, |number| format!("room{number}"), None).await;
+    let (delivered, readers) = subscribe(&[server], |number| format!("room{number}"), None).await;
     let mut connections = Vec::new();
     for _ in 0..CLIENTS {
         connections.push(server.connect().await);
@@ -242,8 +257,9 @@ async fn own_filters(server: &Server) -> (f64, f64) {
 }
 
 /// p50 and p99 in milliseconds from the sending of a create to its arrival, at 100 creates per second. With a
-/// shared filter every subscriber's arrival counts; else that of the one whose filter matches.
-async fn paced(server: &Server, shared: bool) -> (f64, f64) {
+/// shared filter every subscriber's arrival counts; else that of the one whose filter matches. Subscribers are spread
+/// over `servers`, creates go to the first.
+pub(crate) async fn paced(servers: &[&Endpoint], shared: bool) -> (f64, f64) {
     let (send, mut arrivals) = mpsc::channel(PACED * SOCKETS);
     let name = |number: usize| {
         if shared {
@@ -252,7 +268,8 @@ async fn paced(server: &Server, shared: bool) -> (f64, f64) {
             format!("slow-room{number}")
         }
     };
-    let (delivered, readers) = subscribe(server, name, Some(&send)).await;
+    let (delivered, readers) = subscribe(servers, name, Some(&send)).await;
+    let server = servers[0];
     let mut connection = server.connect().await;
     let mut latencies = Vec::with_capacity(PACED * SOCKETS);
     let first = delivered.count();
@@ -279,7 +296,7 @@ async fn paced(server: &Server, shared: bool) -> (f64, f64) {
     (percentile(&latencies, 0.50), percentile(&latencies, 0.99))
 }
 
-fn close(readers: Vec<tokio::task::JoinHandle<()>>) {
+pub(crate) fn close(readers: Vec<tokio::task::JoinHandle<()>>) {
     for reader in readers {
         reader.abort();
     }

@@ -7,7 +7,9 @@
 //! `cargo run --release -p alyx-benches -- [words]` runs only the scenarios whose name has one of the words.
 
 mod client;
+mod cluster;
 mod documents;
+mod floor;
 mod functions;
 mod idle;
 mod live;
@@ -50,6 +52,9 @@ fn main() {
         }
         if wanted("functions") {
             functions::measure(&mut report).await;
+        }
+        if wanted("cluster") {
+            cluster::measure(&mut report).await;
         }
     });
     report.print();

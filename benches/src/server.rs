@@ -18,17 +18,31 @@ pub(crate) enum Kind {
     PocketBase,
 }
 
+/// Where a product is asked, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) kind: Kind,
+    pub(crate) address: String,
+}
+
 /// A running server with an empty `messages` collection.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(crate) kind: Kind,
-    pub(crate) address: String,
     pub(crate) started_in: Duration,
+    endpoint: Endpoint,
     child: Child,
     _dir: TempDir,
 }
 
-const SCHEMA: &str = "collections:
+impl std::ops::Deref for Server {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+pub(crate) const SCHEMA: &str = "collections:
   messages:
     fields:
       id: {type: uuid, primary: true, default: auto}
@@ -38,12 +52,12 @@ const SCHEMA: &str = "collections:
       created_at: {type: timestamp, default: now, index: true}
 ";
 
-const CONFIG: &str = "database: {path: data.db}
+pub(crate) const CONFIG: &str = "database: {path: data.db}
 realtime: {max_connections: 20000}
 functions: {path: functions, pools: {node: {min_warm: 1, max_instances: 1, concurrency: 64}}}
 ";
 
-const FUNCTION: &str = "export default { handler(input) { return input; } };\n";
+pub(crate) const FUNCTION: &str = "export default { handler(input) { return input; } };\n";
 
 impl Server {
     /// Starts a server on an empty folder and waits until it is ready.
@@ -82,8 +96,7 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let server = Self {
-            kind,
-            address,
+            endpoint: Endpoint { kind, address },
             started_in: begin.elapsed(),
             child,
             _dir: dir,
@@ -98,6 +111,36 @@ impl Server {
         self.child.id()
     }
 
+    async fn make_collection(&self) {
+        let mut connection = self.connect().await;
+        let login = json!({"identity": EMAIL, "password": PASSWORD}).to_string();
+        let login = request(
+            "POST",
+            "/api/collections/_superusers/auth-with-password",
+            None,
+            Some(&login),
+        );
+        let reply = connection.expect(&login, 200).await.json();
+        let token = reply["token"].as_str().expect("a token");
+        let text = |name: &str| json!({"name": name, "type": "text"});
+        let collection = json!({
+            "name": "messages", "type": "base",
+            "listRule": "", "viewRule": "", "createRule": "", "updateRule": "", "deleteRule": "",
+            "fields": [text("channel"), text("author"), text("content"),
+                       {"name": "created", "type": "autodate", "onCreate": true}],
+            "indexes": ["CREATE INDEX idx_channel ON messages (channel)", "CREATE INDEX idx_created ON messages (created)"],
+        });
+        let create = request(
+            "POST",
+            "/api/collections",
+            Some(token),
+            Some(&collection.to_string()),
+        );
+        connection.expect(&create, 200).await;
+    }
+}
+
+impl Endpoint {
     pub(crate) async fn connect(&self) -> Connection {
         Connection::open(&self.address).await
     }
@@ -148,34 +191,6 @@ impl Server {
             (Kind::PocketBase, false) => "?sort=-created&perPage=20&skipTotal=1",
         };
         request("GET", &format!("{}{query}", self.documents()), None, None)
-    }
-
-    async fn make_collection(&self) {
-        let mut connection = self.connect().await;
-        let login = json!({"identity": EMAIL, "password": PASSWORD}).to_string();
-        let login = request(
-            "POST",
-            "/api/collections/_superusers/auth-with-password",
-            None,
-            Some(&login),
-        );
-        let reply = connection.expect(&login, 200).await.json();
-        let token = reply["token"].as_str().expect("a token");
-        let text = |name: &str| json!({"name": name, "type": "text"});
-        let collection = json!({
-            "name": "messages", "type": "base",
-            "listRule": "", "viewRule": "", "createRule": "", "updateRule": "", "deleteRule": "",
-            "fields": [text("channel"), text("author"), text("content"),
-                       {"name": "created", "type": "autodate", "onCreate": true}],
-            "indexes": ["CREATE INDEX idx_channel ON messages (channel)", "CREATE INDEX idx_created ON messages (created)"],
-        });
-        let create = request(
-            "POST",
-            "/api/collections",
-            Some(token),
-            Some(&collection.to_string()),
-        );
-        connection.expect(&create, 200).await;
     }
 }
 

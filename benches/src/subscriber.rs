@@ -6,14 +6,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::request;
-use crate::server::{Kind, Server};
+use crate::server::{Endpoint, Kind};
 
 /// Stands once in every delivered document, for both products.
 const MARK: &[u8] = b"\"channel\":";
 
 /// A stream that receives the documents of one channel (or nothing more than a connection), subscribed and past
 /// its first answer.
-pub(crate) async fn open(server: &Server, channel: Option<&str>) -> TcpStream {
+pub(crate) async fn open(server: &Endpoint, channel: Option<&str>) -> TcpStream {
     match server.kind {
         Kind::Alyx => alyx(server, channel).await,
         Kind::PocketBase => pocketbase(server, channel).await,
@@ -32,7 +32,7 @@ pub(crate) fn count_documents(bytes: &[u8]) -> (u64, usize) {
     (count, rest)
 }
 
-async fn alyx(server: &Server, channel: Option<&str>) -> TcpStream {
+async fn alyx(server: &Endpoint, channel: Option<&str>) -> TcpStream {
     let mut stream = connect(server).await;
     let upgrade = "GET /api/realtime HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -64,7 +64,7 @@ fn masked(text: &str) -> Vec<u8> {
     frame
 }
 
-async fn pocketbase(server: &Server, channel: Option<&str>) -> TcpStream {
+async fn pocketbase(server: &Endpoint, channel: Option<&str>) -> TcpStream {
     let mut stream = connect(server).await;
     let open = request("GET", "/api/realtime", None, None);
     stream.write_all(&open).await.expect("written");
@@ -88,7 +88,7 @@ async fn pocketbase(server: &Server, channel: Option<&str>) -> TcpStream {
     stream
 }
 
-async fn connect(server: &Server) -> TcpStream {
+async fn connect(server: &Endpoint) -> TcpStream {
     let stream = TcpStream::connect(&server.address)
         .await
         .expect("the server listens");

@@ -296,6 +296,24 @@ impl Cluster {
         Http::new(&format!("http://{address}"))
     }
 
+    /// How many of that part there are.
+    pub fn count(&self, part: Part) -> usize {
+        match part {
+            Part::Nats | Part::Database => 1,
+            _ => self.nodes.iter().filter(|node| node.part == part).count(),
+        }
+    }
+
+    /// The process id of a part that runs.
+    pub fn pid(&self, part: Part, number: usize) -> u32 {
+        let process = match part {
+            Part::Nats => self.nats.process(),
+            Part::Database => self.database.process(),
+            _ => self.node(part, number).process.as_ref(),
+        };
+        process.expect("it runs").pid()
+    }
+
     /// The ways into and out of a node of a linked cluster.
     pub fn links(&self, part: Part, number: usize) -> &Links {
         let links = self.node(part, number).links.as_ref();

@@ -15,6 +15,8 @@ use crate::{Http, eventually};
 pub(crate) struct Engine {
     kind: Kind,
     address: SocketAddr,
+    /// The libSQL server's administration.
+    admin: SocketAddr,
     data: PathBuf,
     process: Option<Process>,
     /// Keeps `data` where nobody else does.
@@ -46,14 +48,19 @@ impl Engine {
         let mut engine = Self {
             kind,
             address: free_address(),
+            admin: free_address(),
             data,
             process: None,
             _folder: folder,
         };
         while !engine.launch().await {
-            engine.address = free_address();
+            (engine.address, engine.admin) = (free_address(), free_address());
         }
         engine
+    }
+
+    pub(crate) fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -119,8 +126,20 @@ impl Engine {
         .await;
         // An answer may have come from whoever took the port, while ours was still on its way to find that out.
         let ours = serves && !process.ended();
+        if ours && kind == Kind::Database {
+            self.sync_every_commit().await;
+        }
         self.process = ours.then_some(process);
         ours
+    }
+
+    /// The libSQL server's own default acknowledges a write before it is on disk.
+    async fn sync_every_commit(&self) {
+        let admin = Http::new(&format!("http://{}", self.admin));
+        let settings =
+            serde_json::json!({"block_reads": false, "block_writes": false, "durability_mode": "strong"});
+        let set = admin.post("/v1/namespaces/default/config", &settings).await;
+        assert_eq!(set.status, 200, "{set:?}");
     }
 
     fn command(&self) -> Launch {
@@ -136,6 +155,8 @@ impl Engine {
                     "--no-welcome",
                     "--http-listen-addr",
                     &self.address.to_string(),
+                    "--admin-listen-addr",
+                    &self.admin.to_string(),
                     "--db-path",
                     &self.data.display().to_string(),
                 ]),
@@ -199,6 +220,12 @@ mod tests {
         tokio::join!(nats.restart(), database.restart());
         let found = run("SELECT x FROM t").await;
         assert_eq!(found["response"]["result"]["rows"][0][0]["value"], "7", "{found}");
+        // 2 is FULL.
+        let synced = run("PRAGMA synchronous").await;
+        assert_eq!(
+            synced["response"]["result"]["rows"][0][0]["value"], "2",
+            "{synced}"
+        );
         let mut stream = tokio::net::TcpStream::connect(nats.address())
             .await
             .expect("NATS accepts");

@@ -1,7 +1,7 @@
 //! Processes started by a test, with what they print.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -156,18 +156,18 @@ fn collect(stream: impl AsyncRead + Unpin + Send + 'static, output: Arc<Mutex<St
 
 /// The `alyx` binary that was built beside the tests.
 pub(crate) fn alyx() -> PathBuf {
-    let test = std::env::current_exe().expect("the test knows its own path");
-    let built = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests lie in target/<profile>/deps")
-        .join("alyx");
-    assert!(
-        built.exists(),
-        "{} is missing: run `cargo build --workspace` first",
-        built.display()
-    );
-    built
+    let own = std::env::current_exe().expect("the test knows its own path");
+    // Tests lie in target/<profile>/deps, other programs in target/<profile>.
+    let folders = own.ancestors().skip(1).take(2);
+    let mut candidates = folders.map(|folder| folder.join("alyx"));
+    candidates
+        .find(|candidate| candidate.exists())
+        .unwrap_or_else(|| {
+            panic!(
+                "no `alyx` beside {}: run `cargo build --workspace` first",
+                own.display()
+            )
+        })
 }
 
 /// Pairs as a launch keeps them.
