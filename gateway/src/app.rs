@@ -60,7 +60,7 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// When the gateway was bound.
     pub(crate) started: Instant,
-    /// Cleared as the first phase of stopping; `/health/ready` answers from it.
+    /// Cleared as the first phase of stopping, and while it is drained; `/health/ready` answers from it.
     pub(crate) accepting: AtomicBool,
     /// Reads and writes of documents.
     pub(crate) documents: Documents,

@@ -151,6 +151,11 @@ impl Gateway {
         move || routes::figures(&app)
     }
 
+    /// What an operator's wish to drain it acts on.
+    pub fn drain(&self) -> Drain {
+        Drain(self.app.clone())
+    }
+
     /// Starts accepting connections.
     pub fn serve(&mut self) {
         self.server.serve();
@@ -169,6 +174,25 @@ impl Gateway {
         let drained = self.server.drain(left()).await;
         let ended = self.tasks.stop(left()).await;
         drained && ended
+    }
+}
+
+/// Takes a gateway out of service while it runs, and puts it back. Cheap to clone.
+#[derive(Clone)]
+pub struct Drain(AppState);
+
+impl Drain {
+    /// What `/health/ready` tells. Requests that come all the same are answered.
+    pub fn set_ready(&self, ready: bool) {
+        self.0.accepting.store(ready, Ordering::Relaxed);
+    }
+
+    /// Sends sockets elsewhere: refuses new ones and closes those that are there with 1001, some each second. `false`
+    /// accepts them again.
+    pub fn set_leaving(&self, leaving: bool) {
+        if let Some(hub) = &self.0.hub {
+            hub.set_leaving(leaving);
+        }
     }
 }
 

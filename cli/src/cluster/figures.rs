@@ -10,6 +10,7 @@ use alyx_service::cluster::{ClusterNode, Role};
 use alyx_service::function::{FunctionService, PoolStats};
 use alyx_service::metrics::{Exposition, Family, families, write_process};
 use alyx_service::state::ControlPlane as _;
+use alyx_store::{Store, WriterStatus};
 
 use crate::operations::Figures;
 
@@ -57,10 +58,13 @@ pub(super) fn of_function_worker(worker: Arc<FunctionWorker>, control: Arc<Remot
 pub(super) fn of_gateway(
     own: impl Fn() -> String + Send + Sync + 'static,
     control: Arc<RemoteControl>,
+    store: Store,
 ) -> Figures {
     Arc::new(move |_| {
         let mut out = Exposition::new();
         write_followed(&mut out, &control);
+        let writes = matches!(store.writer(), Some(WriterStatus::Here { .. }));
+        out.single(families::CLUSTER_WRITER, u8::from(writes));
         out.finish() + &own()
     })
 }

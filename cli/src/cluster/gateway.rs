@@ -6,13 +6,15 @@ use std::time::Instant;
 use alyx_cluster::RemoteControl;
 use alyx_core::{Result, SystemClock};
 use alyx_gateway::{
-    Gateway, GatewayParts, RemoteFunctions, RemoteFunctionsOptions, RemoteRealtime, RemoteRealtimeParts,
+    Drain, Gateway, GatewayParts, RemoteFunctions, RemoteFunctionsOptions, RemoteRealtime,
+    RemoteRealtimeParts,
 };
+use alyx_service::cluster::Role as NodeRole;
 use alyx_service::function::SharedFunctions;
 use alyx_service::health::SharedCheck;
 use alyx_service::realtime::RealtimeService;
 use alyx_service::state::ControlPlane;
-use alyx_service::tasks::Tasks;
+use alyx_service::tasks::{OnEnd, Tasks};
 use alyx_store::{Store, WriterService};
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -27,6 +29,7 @@ struct Role {
     control: Arc<RemoteControl>,
     gateway: Gateway,
     store: Store,
+    draining: watch::Sender<bool>,
     /// Links to realtime nodes and workers.
     links: Tasks,
 }
@@ -75,19 +78,62 @@ pub(super) async fn start(base: &Arc<Base>) -> Result<Box<dyn Running>> {
     base.tell(Told {
         ready: false,
         checks,
-        figures: figures::of_gateway(gateway.figures(), Arc::clone(&control)),
+        figures: figures::of_gateway(gateway.figures(), Arc::clone(&control), store.clone()),
     });
     base.serve(Routes::new(WriterService::new(store.clone()).into_server()))
         .await?;
     gateway.serve();
     base.announce(&control, u64::from(config.realtime.max_connections));
+    let draining = watch::Sender::new(false);
+    let relief = Relief {
+        control: Arc::clone(&control),
+        drain: gateway.drain(),
+        store: store.clone(),
+        draining: draining.subscribe(),
+    };
+    let cancelled = links.cancelled();
+    links.spawn("gateway.relief", OnEnd::Ignore, async move {
+        cancelled.run_until_cancelled(relief.run()).await;
+    });
     Ok(Box::new(Role {
         base: Arc::clone(base),
         control,
         gateway,
         store,
+        draining,
         links,
     }))
+}
+
+/// Gives sockets and the writer's lease away while this gateway drains. As long as no other gateway is ready it keeps
+/// both: draining takes nothing down.
+struct Relief {
+    control: Arc<RemoteControl>,
+    drain: Drain,
+    store: Store,
+    draining: watch::Receiver<bool>,
+}
+
+impl Relief {
+    async fn run(mut self) {
+        let mut nodes = self.control.nodes();
+        loop {
+            let draining = *self.draining.borrow_and_update();
+            let relieved = draining
+                && nodes.borrow_and_update().iter().any(|node| {
+                    node.role == NodeRole::Gateway && !node.draining && node.id != self.control.node_id()
+                });
+            self.drain.set_leaving(relieved);
+            self.store.set_may_write(!relieved);
+            let changed = tokio::select! {
+                changed = self.draining.changed() => changed,
+                changed = nodes.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -103,6 +149,8 @@ impl Running for Role {
 
     fn set_draining(&self, draining: bool) {
         self.control.set_draining(draining);
+        self.gateway.drain().set_ready(!draining);
+        self.draining.send_replace(draining);
     }
 
     async fn stop(self: Box<Self>, deadline: Instant) -> bool {

@@ -98,6 +98,15 @@ impl Store {
         }
     }
 
+    /// Whether this node may be the writer from now on. One that is gives that up, after the writes that it has begun;
+    /// the next ones wait for another node to take it. Without effect where the database is this process's own.
+    pub fn set_may_write(&self, may_write: bool) {
+        match &self.backend {
+            Backend::Embedded(_) | Backend::Remote(_) => {}
+            Backend::Cluster(cluster) => cluster.set_may_hold(may_write),
+        }
+    }
+
     /// Carries out another node's write, at most once for its id.
     ///
     /// # Errors

@@ -79,6 +79,7 @@ pub(crate) struct Hub {
     state: StateWatch,
     admitted: AtomicUsize,
     stopping: AtomicBool,
+    leaving: AtomicBool,
     last_link: AtomicU64,
     last_public: AtomicU64,
     /// Seconds since start, from 1; moved by the sweeper.
@@ -133,6 +134,7 @@ impl Hub {
             state: parts.state.clone(),
             admitted: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             last_link: AtomicU64::new(0),
             last_public: AtomicU64::new(0),
             clock: AtomicU32::new(1),
@@ -171,15 +173,28 @@ impl Hub {
         }
     }
 
+    /// Whether sockets are to go to other gateways. The sweeper closes those that are there, some each second.
+    pub(crate) fn set_leaving(&self, leaving: bool) {
+        self.leaving.store(leaving, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
     /// The right to one more connection.
     ///
-    /// Errors: `REALTIME_FULL` and `SHUTTING_DOWN`, both 503 with retry-after.
+    /// Errors: `REALTIME_FULL`, `GATEWAY_DRAINED` and `SHUTTING_DOWN`, all 503 with retry-after.
     pub(super) fn admit(self: &Arc<Self>) -> Result<Permit, Error> {
         let refuse = |code: &'static str, message: String| {
             Error::new(ErrorKind::Unavailable, code, message).with_retry_after(Duration::from_secs(5))
         };
         if self.is_stopping() {
             return Err(refuse("SHUTTING_DOWN", "the server is shutting down".to_owned()));
+        }
+        if self.is_leaving() {
+            let message = "this gateway is drained; connect again, to another one".to_owned();
+            return Err(refuse("GATEWAY_DRAINED", message));
         }
         let permit = Permit {
             hub: Arc::clone(self),

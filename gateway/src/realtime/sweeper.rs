@@ -27,6 +27,11 @@ const COLD: u32 = 30;
 /// Seconds that the node has to open a group.
 const OPENING: u32 = 10;
 
+/// Seconds over which the sockets of a drained gateway are closed, so that they do not all come to the others at once.
+const LEAVE_OVER: usize = 10;
+/// Sockets that are closed each second at least.
+const LEAVE_AT_LEAST: usize = 20;
+
 /// Seconds from a connection's start to its first ping.
 pub(super) const FIRST_PING: u32 = PING_EVERY;
 
@@ -36,12 +41,17 @@ pub(super) async fn run(hub: Arc<Hub>) {
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     seconds.tick().await;
     let mut stopping_for = 0;
+    let mut leaving: Option<usize> = None;
     loop {
         tokio::select! {
             () = cancel.cancelled(), if stopping_for == 0 => stopping_for = 1,
             _ = seconds.tick() => {
                 let now = hub.tick();
                 sweep_connections(&hub, now);
+                leaving = hub.is_leaving().then(|| leaving.unwrap_or_else(|| pace(&hub)));
+                if let Some(pace) = leaving {
+                    send_away(&hub, now, pace);
+                }
                 sweep_groups(&hub, now);
                 stopping_for += u32::from(stopping_for > 0);
             }
@@ -60,6 +70,23 @@ fn sweep_connections(hub: &Hub, now: u32) {
             Some(end) => listed.connection.end(end, &hub.wakes),
             None => ping(listed, hub, now),
         }
+    }
+}
+
+/// How many sockets to close each second.
+fn pace(hub: &Hub) -> usize {
+    let sockets = hub.connections.lock().len();
+    sockets.div_ceil(LEAVE_OVER).max(LEAVE_AT_LEAST)
+}
+
+fn send_away(hub: &Hub, now: u32, most: usize) {
+    let mut connections = hub.connections.lock();
+    let open = connections
+        .iter_mut()
+        .filter(|listed| listed.connection.ending(now).is_none());
+    for listed in open.take(most) {
+        let end = End::Close(CloseCode::GOING_AWAY, "this gateway is drained");
+        listed.connection.end(end, &hub.wakes);
     }
 }
 

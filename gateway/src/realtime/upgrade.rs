@@ -40,7 +40,8 @@ pub(crate) async fn upgrade(
 
 /// Answers a handshake; the socket is served by a task of its own as soon as the reply is out.
 ///
-/// Errors: `UPGRADE_REQUIRED` where this is no handshake, `REALTIME_FULL` and `SHUTTING_DOWN` (503).
+/// Errors: `UPGRADE_REQUIRED` where this is no handshake, `REALTIME_FULL`, `GATEWAY_DRAINED` and `SHUTTING_DOWN`
+/// (503).
 pub(super) fn accept(hub: &Arc<Hub>, mut request: Request) -> Result<Response<Body>> {
     let key = accept_key(request.method(), request.headers())?;
     let socket = request

@@ -68,7 +68,7 @@ pub(super) async fn ready(context: Context<'_>) -> Reply {
             .find(|(_, component)| component.report.status == Status::Unhealthy);
         broken.map(|(name, _)| format!("{name} unavailable"))
     } else {
-        Some("the server is stopping".to_owned())
+        Some("the server is stopping or drained".to_owned())
     };
     uncached(match reason {
         None => envelope::json(StatusCode::OK, "{\"status\":\"ready\"}"),

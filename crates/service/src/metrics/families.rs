@@ -85,6 +85,7 @@ families! {
     CLUSTER_NODES = Gauge "alyx_cluster_nodes", "Live nodes by role, as this node knows them.";
     CLUSTER_FOLLOWS = Gauge "alyx_cluster_follows", "1 while the control plane is heard.";
     CLUSTER_SCHEMA = Gauge "alyx_cluster_schema_revision", "Revision of the schema that is served.";
+    CLUSTER_WRITER = Gauge "alyx_cluster_writer", "1 while this gateway writes for the cluster.";
     NODE_LAG = Gauge "alyx_realtime_node_lag", "Changes that a realtime node knows of and has not applied.";
     NODE_LINKS = Gauge "alyx_realtime_node_links", "Gateways joined to a realtime node.";
     NODE_GROUPS = Gauge "alyx_realtime_node_groups", "Live queries that a realtime node evaluates.";

@@ -31,22 +31,32 @@ impl Default for View {
 pub(super) struct Keeper {
     pub(super) remote: Arc<Remote>,
     pub(super) terms: Terms,
-    pub(super) may_hold: bool,
+    /// Whether this node may have the lease at the moment.
+    pub(super) may_hold: watch::Receiver<bool>,
     pub(super) view: watch::Sender<View>,
     pub(super) look: Arc<Notify>,
 }
 
 impl Keeper {
     pub(super) async fn run(self) {
+        let mut may_hold = self.may_hold.clone();
         let mut holding = self.remote.holding();
         loop {
             let held = *holding.borrow_and_update();
             if let Some(epoch) = held {
+                if !*may_hold.borrow_and_update() {
+                    self.give_up().await;
+                    continue;
+                }
                 self.tell(WriterStatus::Here { epoch });
                 // An error means that the writer has ended: the store is being closed.
-                if holding.changed().await.is_err() {
-                    self.tell(WriterStatus::Nobody);
-                    return;
+                tokio::select! {
+                    changed = holding.changed() => if changed.is_err() {
+                        self.tell(WriterStatus::Nobody);
+                        return;
+                    },
+                    // Its sender goes with the store, and that ends this task.
+                    Ok(()) = may_hold.changed() => {}
                 }
                 continue;
             }
@@ -76,7 +86,7 @@ impl Keeper {
             }
             Ok(_) => {
                 self.tell(WriterStatus::Nobody);
-                if self.may_hold {
+                if *self.may_hold.borrow() {
                     self.take().await;
                 }
                 LOOK_PAUSE
@@ -86,6 +96,17 @@ impl Keeper {
                 LOOK_EVERY
             }
         }
+    }
+
+    async fn give_up(&self) {
+        match self.remote.release().await {
+            Ok(()) => tracing::info!("this node is the writer no longer: another one may be"),
+            Err(error) => {
+                tracing::warn!(%error, "the lease could not be given up");
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        self.tell(WriterStatus::Nobody);
     }
 
     async fn take(&self) {

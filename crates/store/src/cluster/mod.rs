@@ -112,6 +112,7 @@ pub(crate) struct Cluster {
     view: watch::Receiver<View>,
     /// Wakes the keeper, to look again who has the lease.
     look: Arc<Notify>,
+    may_hold: watch::Sender<bool>,
     forwarder: Arc<dyn WriteForwarder>,
     recent: Recent,
     tasks: Tasks,
@@ -126,6 +127,7 @@ impl Cluster {
         let tasks = Tasks::new();
         let look = Arc::new(Notify::new());
         let (sender, view) = watch::channel(View::default());
+        let may_hold = watch::Sender::new(options.may_hold);
         let keeper = Keeper {
             remote: Arc::clone(&remote),
             terms: Terms {
@@ -134,7 +136,7 @@ impl Cluster {
                 address: options.advertise,
                 ttl: options.lease,
             },
-            may_hold: options.may_hold,
+            may_hold: may_hold.subscribe(),
             view: sender,
             look: Arc::clone(&look),
         };
@@ -146,6 +148,7 @@ impl Cluster {
             remote,
             view,
             look,
+            may_hold,
             forwarder: options.forwarder,
             recent: Recent::default(),
             tasks,
@@ -158,6 +161,11 @@ impl Cluster {
 
     pub(crate) fn writer(&self) -> WriterStatus {
         self.view.borrow().status.clone()
+    }
+
+    pub(crate) fn set_may_hold(&self, may_hold: bool) {
+        self.may_hold
+            .send_if_modified(|now| std::mem::replace(now, may_hold) != may_hold);
     }
 
     /// Carries out a write here or has it carried out, for as long as its deadline allows.

@@ -212,6 +212,13 @@ impl Remote {
         answer.await.unwrap_or_else(|_| Err(aborted()))
     }
 
+    /// Gives the lease back, where it is ours, after the writes that were queued before.
+    pub(crate) async fn release(&self) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Job::Release { reply })?;
+        answer.await.map_err(|_| aborted())
+    }
+
     /// The epoch of the lease, while it is ours.
     pub(crate) fn holding(&self) -> watch::Receiver<Option<i64>> {
         self.holding.clone()

@@ -50,6 +50,8 @@ pub(super) enum Job {
         terms: Terms,
         reply: oneshot::Sender<Result<bool>>,
     },
+    /// To give the lease back, where it is ours.
+    Release { reply: oneshot::Sender<()> },
 }
 
 /// The writer's thread.
@@ -85,12 +87,15 @@ impl Writer {
                 Waited::Closed => break,
             }
         }
-        self.guarded(|writer| {
-            if let Err(failure) = writer.runtime.block_on(writer.database.release()) {
-                tracing::warn!(error = %failure, "the lease could not be given back; it runs out by itself");
-            }
-        });
+        self.guarded(Self::release);
         self.tell_holding();
+    }
+
+    /// Whether it can be given back or not, it is not ours from then on.
+    fn release(&mut self) {
+        if let Err(failure) = self.runtime.block_on(self.database.release()) {
+            tracing::warn!(error = %failure, "the lease could not be given back; it runs out by itself");
+        }
     }
 
     fn may_write(&self) -> bool {
@@ -134,6 +139,10 @@ impl Writer {
         match self.queue.pop_if(|job| !matches!(job, Job::Write(_))) {
             Some(Job::Alter { work, reply }) => self.alter(work, reply),
             Some(Job::Acquire { terms, reply }) => self.acquire(&terms, reply),
+            Some(Job::Release { reply }) => {
+                self.release();
+                let _ = reply.send(());
+            }
             Some(Job::Write(_)) | None => self.write(),
         }
     }

@@ -377,6 +377,10 @@ impl Link {
                     if peer.node.address != node.address {
                         moved_away.push(id);
                     }
+                    if peer.node.draining && !node.draining {
+                        // An operator lets it work again.
+                        peer.asked_to_leave = false;
+                    }
                     peer.node = node.clone();
                     peer.listed = true;
                 }
