@@ -5,10 +5,14 @@ use std::path::PathBuf;
 use alyx_config::Override;
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::{AdminCommand, RemoteArgs};
+
 /// A backend from one YAML file: REST, live queries and functions in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "alyx", version, propagate_version = true)]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -27,6 +31,8 @@ pub(crate) enum Command {
     RealtimeNode(RoleArgs),
     /// Run a function worker of a cluster
     FunctionWorker(RoleArgs),
+    #[command(flatten)]
+    Admin(AdminCommand),
 }
 
 /// Flags of the commands that run one role of a cluster.
@@ -135,21 +141,52 @@ mod tests {
         let mut page = String::from(
             "# Command line\n\nSettings have three sources: `alyx.yaml`, `ALYX_…` variables, and these flags, which win. \
              Exit codes: 0 after an ordinary stop, 64 for an unusable configuration or schema (all problems are printed, no \
-             port was bound), 1 for any other failure, 130 when a second signal cut the stop short.\n",
+             port was bound), 1 for any other failure, 130 when a second signal cut the stop short.\n\n\
+             The commands `cluster`, `nodes`, `schema` and `functions` ask a running server over its admin API, see \
+             [Operators](deploy.md#operators). They end with 0 where the server did what was asked, 64 for unusable flags \
+             and for a schema that is broken or would lose data, 69 where the server cannot be reached or cannot answer \
+             now, 77 where the token is not its operators', 1 for any other failure.\n",
         );
         for command in Cli::command().get_subcommands() {
-            describe(command, &mut page);
+            describe("alyx", command, &mut page);
         }
+        page.push_str(
+            "\n## Asking a running server\n\nThese flags may stand before the command and after it.\n",
+        );
+        describe_flags(&Cli::command(), &mut page);
         page
     }
 
-    fn describe(command: &Command, page: &mut String) {
+    fn describe(parent: &str, command: &Command, page: &mut String) {
+        let name = format!("{parent} {}", command.get_name());
+        if command.has_subcommands() {
+            for command in command.get_subcommands() {
+                describe(&name, command, page);
+            }
+            return;
+        }
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        let _ = write!(
-            page,
-            "\n## alyx {}\n\n{about}.\n\n| Flag | Meaning |\n|---|---|\n",
-            command.get_name()
-        );
+        let places: String = command
+            .get_positionals()
+            .map(|place| format!(" <{}>", place.get_id().as_str().to_uppercase()))
+            .collect();
+        let _ = write!(page, "\n## {name}{places}\n\n{about}.\n");
+        for place in command.get_positionals() {
+            let help = place.get_help().map(ToString::to_string).unwrap_or_default();
+            let _ = write!(
+                page,
+                "\n`<{}>`: {help}.\n",
+                place.get_id().as_str().to_uppercase()
+            );
+        }
+        describe_flags(command, page);
+    }
+
+    fn describe_flags(command: &Command, page: &mut String) {
+        if command.get_opts().next().is_none() {
+            return;
+        }
+        page.push_str("\n| Flag | Meaning |\n|---|---|\n");
         for argument in command.get_arguments() {
             let Some(long) = argument.get_long() else { continue };
             let short = argument

@@ -18,6 +18,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) mode: Mode,
     pub(crate) began: Instant,
     pub(crate) troubles: &'a [String],
+    /// Where operators reach it, if they do.
+    pub(crate) admin: Option<&'a str>,
 }
 
 impl fmt::Display for Banner<'_> {
@@ -52,6 +54,9 @@ impl fmt::Display for Banner<'_> {
         let collections: Vec<&str> = self.state.schema.collections.keys().map(String::as_str).collect();
         if let Some(metrics) = &self.config.metrics.listen {
             writeln!(f, "  Metrics     http://{metrics}/metrics")?;
+        }
+        if let Some(admin) = self.admin {
+            writeln!(f, "  Admin       {admin}")?;
         }
         writeln!(f, "  Collections {}", shorten(&collections))?;
         self.open_to_the_world(f)?;

@@ -15,6 +15,10 @@ pub(crate) enum Failure {
     Config(ConfigErrors),
     /// The project has problems, in words that are complete already.
     Project(Error),
+    /// A running server was asked, and did not do what was asked of it.
+    Admin(Error),
+    /// The schema is refused, and the answer that was printed says so.
+    Told,
     /// Something else.
     Other(Error),
 }
@@ -31,6 +35,14 @@ impl Failure {
                 eprintln!("{error}");
                 ExitCode::from(EX_USAGE)
             }
+            Self::Admin(error) => {
+                eprintln!("error: {error} [{}]", error.code());
+                for detail in error.details() {
+                    eprintln!("  {}: {}", detail.field, detail.message);
+                }
+                ExitCode::from(crate::admin::exit_code(&error))
+            }
+            Self::Told => ExitCode::from(EX_USAGE),
             Self::Other(error) => {
                 eprintln!("error: {error}");
                 let mut source = std::error::Error::source(&error);

@@ -1,11 +1,13 @@
 //! The `alyx` binary: reads the command line and the configuration, composes the roles, and stops them in phases.
 
+mod admin;
 mod args;
 mod banner;
 mod cluster;
 mod database;
 mod failure;
 mod operations;
+mod operators;
 mod process;
 mod roles;
 mod telemetry;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Gateway(role) => cluster::run(&role, Role::Gateway),
         Command::RealtimeNode(role) => cluster::run(&role, Role::RealtimeNode),
         Command::FunctionWorker(role) => cluster::run(&role, Role::FunctionWorker),
+        Command::Admin(command) => admin::run(&cli.remote, command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alyx_config::{Config, LoadOptions, Loaded, Override, process_env};
+use alyx_control_plane::AdminApi;
 use alyx_core::Error;
 use alyx_service::health::Status;
 use alyx_service::tasks::Tasks;
@@ -13,8 +14,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::ServeArgs;
 use crate::banner::Banner;
+use crate::cluster::failure;
 use crate::failure::Failure;
 use crate::operations::{Operations, Told};
+use crate::operators::Operators;
 use crate::roles::Roles;
 use crate::telemetry;
 
@@ -73,14 +76,14 @@ async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> R
     if let Some(operations) = &operations {
         config.metrics.listen = Some(operations.address().to_string());
     }
+    let operators = Operators::bind(&config).await.map_err(failure)?;
     let config = Arc::new(config);
-    let mut roles = Roles::start(Arc::clone(&config), schema)
-        .await
-        .map_err(|error| match error.code() {
-            "SCHEMA_INVALID" => Failure::Project(error),
-            _ => Failure::Other(error),
-        })?;
+    let mut roles = Roles::start(Arc::clone(&config), schema).await.map_err(failure)?;
     roles.gateway.serve();
+    if let Some(operators) = &operators {
+        let api = AdminApi::of_one_process(Arc::clone(&roles.control));
+        operators.serve(&api, &background).await.map_err(failure)?;
+    }
     if let Some(operations) = &operations {
         let figures = roles.gateway.figures();
         operations.tell(Told {
@@ -98,6 +101,7 @@ async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> R
         address: roles.gateway.local_addr(),
         mode,
         began,
+        admin: operators.as_ref().map(Operators::url),
     };
     print!("{banner}");
     signals.next().await;
@@ -106,6 +110,9 @@ async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> R
         operations.set_ready(false);
     }
     let stopping = async {
+        if let Some(operators) = &operators {
+            operators.stop(STOP_WITHIN).await;
+        }
         let clean = roles.stop(STOP_WITHIN).await;
         background.stop(Duration::from_secs(1)).await && clean
     };

@@ -14,7 +14,7 @@ use alyx_realtime_node::{Limits, NodeParts, RealtimeNode};
 use alyx_service::function::SharedFunctions;
 use alyx_service::health::SharedCheck;
 use alyx_service::realtime::RealtimeService;
-use alyx_service::state::{ControlPlane as _, StateWatch};
+use alyx_service::state::{self, ControlPlane as _, StateWatch};
 use alyx_service::tasks::Tasks;
 use alyx_store::Store;
 
@@ -25,6 +25,7 @@ pub(crate) struct Roles {
     pub(crate) gateway: Gateway,
     pub(crate) state: StateWatch,
     pub(crate) checks: Vec<SharedCheck>,
+    pub(crate) control: Arc<ControlPlane>,
     worker: Option<Arc<FunctionWorker>>,
     store: Store,
     /// In the order in which they are stopped.
@@ -71,7 +72,7 @@ impl Roles {
             config,
             store: store.clone(),
             state: state.clone(),
-            control,
+            control: Arc::clone(&control) as Arc<dyn state::ControlPlane>,
             realtime: node.map(|node| node as Arc<dyn RealtimeService>),
             functions: worker.clone().map(|worker| worker as SharedFunctions),
             checks: checks.clone(),
@@ -82,6 +83,7 @@ impl Roles {
             gateway,
             state,
             checks,
+            control,
             worker,
             store,
             background: [for_functions, for_realtime, for_control],

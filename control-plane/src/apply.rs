@@ -53,6 +53,20 @@ pub(crate) async fn first_schema(
         schema: parse_applied(&applied).map_err(unreadable_history)?,
         source: applied.source.as_str().into(),
     };
+    let candidate = match candidate {
+        Ok(candidate) if revision::is_heeded(store, &candidate).await? => {
+            let next = Served::of(&candidate);
+            if alyx_schema::plan_numbered(&served.schema, &next.schema, 1).is_empty() {
+                return Ok((applied, next));
+            }
+            tracing::info!(
+                "schema revision {} is served, which an operator applied: the schema file has not changed since",
+                applied.id
+            );
+            return Ok((applied, served));
+        }
+        candidate => candidate,
+    };
     let outcome = match candidate {
         Ok(candidate) => {
             let next = Served::of(&candidate);
@@ -76,7 +90,8 @@ pub(crate) async fn first_schema(
 }
 
 /// Carries out what leads from `served` to the candidate, with its record in the same transaction. `false` where
-/// they are the same in everything that matters and no migration is pending.
+/// they are the same in everything that matters and no migration is pending. What a file says is remembered with it:
+/// it is heeded once, so that what an operator applies later stays in force until the file says something new.
 pub(crate) async fn apply(
     store: &Store,
     clock: &dyn Clock,
@@ -92,6 +107,12 @@ pub(crate) async fn apply(
         .map_err(|error| Refusal::Failed(chain(&error)))?;
     let next = migrations::next(&candidate.migrations, &history);
     let pending = migrations::pending(candidate.migrations, &history).map_err(Refusal::Disordered)?;
+    let heeded = match &candidate.file {
+        Some(file) => revision::heed(store, file)
+            .await
+            .map_err(|error| Refusal::Failed(chain(&error)))?,
+        None => Vec::new(),
+    };
     let revision = Revision {
         id: applied.id + 1,
         source: candidate.source,
@@ -103,21 +124,29 @@ pub(crate) async fn apply(
     if pending.is_empty() || applied.id == 0 {
         // A database that is new is made as the schema says: there is nothing that a migration could migrate.
         let plan = schema::plan(served, &candidate.schema, next)?;
-        if plan.is_empty() && applied.id > 0 {
+        let same = plan.is_empty() && applied.id > 0;
+        if same && heeded.is_empty() {
             return Ok(false);
         }
         let mut statements = schema::statements(&plan);
-        statements.extend(records);
+        if !same {
+            statements.extend(records);
+        }
+        statements.extend(heeded);
         store
             .migrate(statements)
             .await
             .map_err(|error| Refusal::Failed(chain(&error)))?;
+        if same {
+            return Ok(false);
+        }
         if applied.id > 0 {
             for step in &plan.steps {
                 tracing::info!("schema: {}: {}", step.path, step.description);
             }
         }
     } else {
+        records.extend(heeded);
         let names: Vec<String> = pending.iter().map(described).collect();
         let schemas = (Arc::clone(served), candidate.schema);
         migrations::carry_out(store, schemas, pending, records)

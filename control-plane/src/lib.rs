@@ -9,6 +9,7 @@
 //!
 //! **Invariant:** the code of a published function never changes: it lies in a bundle named by its content.
 
+mod admin;
 mod apply;
 mod cluster;
 mod failure;
@@ -23,6 +24,7 @@ mod revision;
 mod schema;
 mod watch;
 
+pub use admin::AdminApi;
 pub use cluster::{ClusterControl, ClusterOptions};
 pub use options::Options;
 pub use plane::ControlPlane;

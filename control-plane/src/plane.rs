@@ -9,7 +9,7 @@ use alyx_service::state::{self, DesiredState, Function, StateWatch};
 use alyx_service::tasks::Tasks;
 use alyx_store::Store;
 use async_trait::async_trait;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
 use crate::apply::{Served, apply, first_schema, read_schema};
 use crate::failure::chain;
@@ -17,7 +17,7 @@ use crate::functions::{Notice, Scan, Severity, Source};
 use crate::health::{FunctionCheck, SchemaCheck};
 use crate::options::Options;
 use crate::proposal::{self, Proposal};
-use crate::revision::Revision;
+use crate::revision::{self, Kept, Revision};
 use crate::schema::{Candidate, Refusal};
 use crate::watch::Watcher;
 
@@ -32,6 +32,8 @@ pub struct ControlPlane {
     published: watch::Sender<Published>,
     /// The revision whose tables exist; held while a change is carried out, so that changes follow one another.
     applied: AsyncMutex<Revision>,
+    /// What must not end half-way because whoever asked for it goes away.
+    tasks: Tasks,
     trouble: Mutex<Trouble>,
 }
 
@@ -106,6 +108,7 @@ impl ControlPlane {
                 source: served.source,
             }),
             applied: AsyncMutex::new(applied),
+            tasks: tasks.clone(),
             trouble: Mutex::new(trouble),
         });
         if let Some(watcher) = watcher {
@@ -248,9 +251,18 @@ impl ControlPlane {
         });
     }
 
-    /// Tells what a schema would change, and applies it where asked to and nothing would be lost. At the next start, and
-    /// when the schema file changes, the file decides again.
-    pub(crate) async fn propose(&self, source: String, apply: bool) -> Result<Proposal> {
+    /// Tells what a schema would change, and applies it where asked to and nothing would be lost. It stays in force over
+    /// restarts, until the schema file says something new.
+    pub(crate) async fn propose(self: &Arc<Self>, source: String, apply: bool) -> Result<Proposal> {
+        let (plane, (told, proposal)) = (Arc::clone(self), oneshot::channel());
+        // Whoever asked may go away between the tables' change and its publication.
+        self.tasks.spawn_detached(async move {
+            let _ = told.send(plane.propose_to_the_end(source, apply).await);
+        });
+        proposal.await.unwrap_or_else(|error| Err(Error::internal(error)))
+    }
+
+    async fn propose_to_the_end(&self, source: String, apply: bool) -> Result<Proposal> {
         let candidate = proposal::read(source, &self.options).await?;
         let mut applied = self.applied.lock().await;
         let mut proposal = proposal::plan(&self.state.borrow().schema, &candidate);
@@ -267,6 +279,27 @@ impl ControlPlane {
         }
         proposal.schema_revision = applied.id.unsigned_abs();
         Ok(proposal)
+    }
+
+    /// The revisions that were applied, newest first.
+    pub(crate) async fn history(&self) -> Result<Vec<Kept>> {
+        revision::list(&self.store).await
+    }
+
+    /// One applied revision, the one in force where none is named.
+    ///
+    /// # Errors
+    /// `REVISION_NOT_FOUND`, and those of the store.
+    pub(crate) async fn revision(&self, id: Option<u64>) -> Result<Kept> {
+        let id = id.unwrap_or_else(|| self.state.borrow().schema_revision);
+        let kept = revision::get(&self.store, i64::try_from(id).unwrap_or(i64::MAX)).await?;
+        kept.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                "REVISION_NOT_FOUND",
+                format!("schema revision {id} is not kept; `alyx schema history` lists those that are"),
+            )
+        })
     }
 
     /// Follows the desired state with the text of its schema.

@@ -25,8 +25,16 @@ pub(crate) struct Proposal {
 pub(crate) struct ProposedStep {
     pub(crate) path: String,
     pub(crate) description: String,
-    /// What would be lost and what to do instead, where it is refused.
-    pub(crate) refused: Option<String>,
+    pub(crate) refused: Option<Refused>,
+}
+
+/// Why a change is refused.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// What would be lost.
+    pub(crate) loses: String,
+    /// What to do instead.
+    pub(crate) remedy: String,
 }
 
 /// Reads a schema that was sent, beside the migrations of the schema file.
@@ -41,6 +49,7 @@ pub(crate) async fn read(source: String, options: &Options) -> Result<Candidate>
             schema: Arc::new(parsed.schema),
             warnings: parsed.warnings,
             migrations,
+            file: None,
         })
     });
     read.await.map_err(Error::internal)?.map_err(refused)
@@ -55,7 +64,10 @@ pub(crate) fn plan(served: &Schema, candidate: &Candidate) -> Proposal {
         description: step.description.clone(),
         refused: match &step.verdict {
             Verdict::Safe => None,
-            Verdict::Refused { loses, remedy } => Some(format!("would lose: {loses}\ninstead: {remedy}")),
+            Verdict::Refused { loses, remedy } => Some(Refused {
+                loses: loses.to_string(),
+                remedy: remedy.to_string(),
+            }),
         },
     });
     Proposal {

@@ -49,6 +49,8 @@ pub(crate) struct Candidate {
     pub(crate) warnings: Vec<String>,
     /// All migrations beside it, by number.
     pub(crate) migrations: Vec<Migration>,
+    /// Hash of the schema file and its migrations; `None` for a schema that was sent.
+    pub(crate) file: Option<String>,
 }
 
 /// Reads the schema at `path` or, where that is missing, with the other of the two endings, and its migrations.
@@ -66,11 +68,22 @@ pub(crate) fn read(path: &Path) -> Result<Candidate, Refusal> {
     let parsed = alyx_schema::parse(&source, &path.display().to_string()).map_err(Refusal::Broken)?;
     let migrations = migrations::read_all(&migrations::folder(&path)).map_err(Refusal::Disordered)?;
     Ok(Candidate {
+        file: Some(fingerprint(&source, &migrations)),
         source,
         schema: Arc::new(parsed.schema),
         warnings: parsed.warnings,
         migrations,
     })
+}
+
+/// What tells one state of the files from another.
+fn fingerprint(source: &str, migrations: &[Migration]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(source.as_bytes());
+    for migration in migrations {
+        hasher.update(format!("\n{} {}", migration.version, migration.checksum).as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// The steps from `old`, whose tables exist, to `new`. `next_migration` is the number of the next one to be written.

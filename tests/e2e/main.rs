@@ -1,9 +1,11 @@
 //! End-to-end tests: each starts the built binary on a project of its own and uses it from the outside.
 
+mod admin;
 mod cluster;
 mod config;
 mod crash;
 mod docs;
+mod drain;
 mod functions;
 mod operations;
 mod realtime;

@@ -79,6 +79,8 @@ pub struct Cluster {
     database: Engine,
     /// The way to every control plane, which must keep its address.
     control: Link,
+    /// The operators' token.
+    operator: String,
     turn: AtomicUsize,
     folders: TempDir,
 }
@@ -126,6 +128,7 @@ impl Cluster {
             nats,
             database,
             control,
+            operator: secret(),
             turn: AtomicUsize::new(0),
             folders: tempfile::tempdir().expect("a temporary folder"),
         };
@@ -137,9 +140,7 @@ impl Cluster {
     }
 
     async fn plan(&mut self, project: &Project, shape: &Shape, env: &[(&str, &str)]) {
-        let token: String = (0..4)
-            .map(|_| format!("{:016x}", u64::from_le_bytes(random_bytes())))
-            .collect();
+        let token = secret();
         for (part, count) in [
             (Part::ControlPlane, 1),
             (Part::Gateway, shape.gateways),
@@ -158,6 +159,12 @@ impl Cluster {
                     env: self.env(part, number, &token, links.as_ref()),
                     dir: self.folder(project, part, number),
                 };
+                if part == Part::ControlPlane {
+                    launch.env.extend(owned(&[
+                        ("ALYX_ADMIN_TOKEN", &self.operator),
+                        ("ALYX_ADMIN_LISTEN", "127.0.0.1:0"),
+                    ]));
+                }
                 launch.env.extend(owned(env));
                 self.nodes.push(Node {
                     part,
@@ -168,6 +175,7 @@ impl Cluster {
                     public: None,
                     rpc: None,
                     metrics: None,
+                    admin: None,
                 });
             }
         }
@@ -288,6 +296,25 @@ impl Cluster {
     /// `host:port` for other roles' calls, as the node printed it.
     pub fn rpc(&self, part: Part, number: usize) -> SocketAddr {
         self.node(part, number).rpc.expect("it serves other roles")
+    }
+
+    /// Runs `alyx <args>` as an operator of this cluster: exit code and everything it printed.
+    pub async fn operate(&self, args: &[&str]) -> (Option<i32>, String) {
+        let (server, token) = self.admin();
+        let launch = Launch {
+            program: alyx(),
+            args: words(args),
+            env: owned(&[("ALYX_SERVER", &server), ("ALYX_ADMIN_TOKEN", &token)]),
+            dir: self.folders.path().to_path_buf(),
+        };
+        Process::start(&launch).end().await
+    }
+
+    /// The address of the admin API, and the operators' token.
+    pub fn admin(&self) -> (String, String) {
+        let address = self.node(Part::ControlPlane, 0).admin;
+        let address = address.expect("a control plane has an admin API");
+        (format!("http://{address}"), self.operator.clone())
     }
 
     /// A client of a node's own listener for health and metrics.
@@ -442,4 +469,10 @@ impl Cluster {
             .find(|node| node.part == part && node.number == number)
             .expect("there is such a node")
     }
+}
+
+fn secret() -> String {
+    (0..4)
+        .map(|_| format!("{:016x}", u64::from_le_bytes(random_bytes())))
+        .collect()
 }

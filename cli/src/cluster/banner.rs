@@ -34,6 +34,9 @@ impl fmt::Display for Banner<'_> {
             format!("   (for the others: {})", base.advertise)
         };
         writeln!(f, "  rpc      {}{advertised}", base.rpc)?;
+        if let Some(operators) = &base.operators {
+            writeln!(f, "  admin    {}", operators.url())?;
+        }
         writeln!(f, "  metrics  http://{}/metrics", base.metrics())?;
         writeln!(
             f,

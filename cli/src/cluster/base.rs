@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alyx_bus::{Bus, NatsOptions};
-use alyx_cluster::{Announcement, RemoteControl, RemoteOptions, advertised, new_node_id};
+use alyx_cluster::{Announcement, RemoteControl, RemoteOptions, advertised, new_node_id, node_name};
 use alyx_config::Config;
 use alyx_core::{Error, Result};
-use alyx_rpc::{Listener, Security, Server};
+use alyx_rpc::{Gate, Listener, Security, Server};
 use alyx_service::cluster::Role;
 use alyx_service::tasks::Tasks;
 use alyx_store::{ClusterOptions, GrpcForwarder, Store};
@@ -18,6 +18,7 @@ use tonic::service::Routes;
 
 use crate::database;
 use crate::operations::{Operations, Told};
+use crate::operators::Operators;
 
 /// Longest wait for the first state where none was kept. An orchestrator starts the process again then.
 const FIRST_STATE_WITHIN: Duration = Duration::from_secs(120);
@@ -27,6 +28,8 @@ pub(super) struct Base {
     pub(super) config: Arc<Config>,
     pub(super) role: Role,
     pub(super) node_id: String,
+    /// What this process is called over restarts.
+    pub(super) node_name: String,
     pub(super) security: Security,
     /// `host:port` where the others reach this process.
     pub(super) advertise: String,
@@ -36,6 +39,8 @@ pub(super) struct Base {
     pub(super) state_dir: PathBuf,
     /// Links to the control plane and to NATS, and the operators' listener: what is stopped last.
     pub(super) background: Tasks,
+    /// The listener for operators, of a control plane with `admin.token`.
+    pub(super) operators: Option<Operators>,
     operations: Operations,
     listener: Mutex<Option<Listener>>,
     server: Mutex<Option<Arc<Server>>>,
@@ -47,20 +52,27 @@ impl Base {
         let security = Security::from_config(&config.cluster)?;
         let background = Tasks::new();
         let listener = alyx_rpc::bind(&config.cluster.listen).await?;
+        let operators = match role {
+            Role::ControlPlane => Operators::bind(&config).await?,
+            Role::Gateway | Role::RealtimeNode | Role::FunctionWorker => None,
+        };
         let operations = Operations::serve(config.metrics.listen.as_deref(), &background).await?;
         // From here on it is known, and the public listener has no `/metrics`.
         config.metrics.listen = Some(operations.address().to_string());
         let rpc = listener.local_addr();
         let cluster = &config.cluster;
         let advertise = advertised(cluster.advertise.as_deref(), rpc, &cluster.control_plane);
+        let node_name = node_name(cluster.node_id.as_deref(), role);
         Ok(Self {
             role,
-            node_id: new_node_id(cluster.node_id.as_deref(), role),
+            node_id: new_node_id(&node_name),
+            node_name,
             security,
             advertise,
             rpc,
             state_dir: crate::roles::state_dir(&config.database.path)?.join(role.name()),
             background,
+            operators,
             operations,
             listener: Mutex::new(Some(listener)),
             server: Mutex::new(None),
@@ -91,9 +103,15 @@ impl Base {
     pub(super) async fn serve(&self, routes: Routes) -> Result<()> {
         let listener = self.listener.lock().take();
         let listener = listener.ok_or_else(|| Error::internal("the listener is served already"))?;
-        let server = alyx_rpc::serve(listener, &self.security, routes, &self.background).await?;
+        let server = alyx_rpc::serve(listener, self.gate(), routes, &self.background).await?;
         *self.server.lock() = Some(Arc::new(server));
         Ok(())
+    }
+
+    /// Other control planes pass on what operators ask of them.
+    fn gate(&self) -> Gate {
+        let operators = self.operators.as_ref().map(Operators::security);
+        Gate::with_operators(&self.security, operators)
     }
 
     /// Follows the control plane.
@@ -103,6 +121,7 @@ impl Base {
             security: self.security.clone(),
             cluster: self.config.cluster.name.clone(),
             node_id: self.node_id.clone(),
+            node_name: self.node_name.clone(),
             role: self.role,
             state_dir: self.state_dir.clone(),
             first_state_within: FIRST_STATE_WITHIN,

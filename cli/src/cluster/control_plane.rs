@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use alyx_config::process_env;
-use alyx_control_plane::{ClusterControl, ClusterOptions, Options};
+use alyx_control_plane::{AdminApi, ClusterControl, ClusterOptions, Options};
 use alyx_core::{Result, SystemClock};
 use alyx_service::health::SharedCheck;
 use alyx_store::{RemoteOptions, Store};
@@ -46,7 +46,14 @@ pub(super) async fn start(base: &Arc<Base>, schema: PathBuf) -> Result<Box<dyn R
         Arc::new(SystemClock),
         &base.background,
     );
-    base.serve(control.routes()).await?;
+    match &base.operators {
+        Some(operators) => {
+            let api = AdminApi::of_cluster(Arc::clone(&control), base.security.clone());
+            base.serve(api.add_to(control.routes())).await?;
+            operators.serve(&api, &base.background).await?;
+        }
+        None => base.serve(control.routes()).await?,
+    }
     let mut checks: Vec<SharedCheck> = vec![Arc::new(store.clone())];
     checks.extend(control.health_checks());
     checks.extend(bus.health_check());
@@ -76,10 +83,14 @@ async fn election(base: &Base) -> Result<Store> {
 #[async_trait]
 impl Running for Role {
     async fn stop(self: Box<Self>, deadline: Instant) -> bool {
+        let told = match &self.base.operators {
+            Some(operators) => operators.stop(left(deadline)).await,
+            None => true,
+        };
         let ended = self.control.stop(left(deadline)).await;
         let served = self.base.stop_serving(deadline).await;
         self.election.close().await;
         self.store.close().await;
-        ended && served
+        told && ended && served
     }
 }

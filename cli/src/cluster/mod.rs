@@ -133,6 +133,10 @@ async fn follow_operator(running: &dyn Running, base: &Base) {
     let Some(mut drain) = running.drain_requested() else {
         return std::future::pending().await;
     };
+    // The wish may have come before anybody listened for it.
+    if *drain.borrow() {
+        drain.mark_changed();
+    }
     while drain.changed().await.is_ok() {
         let wanted = *drain.borrow_and_update();
         tracing::info!(
@@ -145,11 +149,15 @@ async fn follow_operator(running: &dyn Running, base: &Base) {
     std::future::pending().await
 }
 
-fn failure(error: Error) -> Failure {
+/// What the configuration or the project is to blame for is told as such.
+pub(crate) fn failure(error: Error) -> Failure {
     match error.code() {
-        "SCHEMA_INVALID" | "CLUSTER_TLS_INVALID" | "CLUSTER_TOKEN_INVALID" | "CLUSTER_INSECURE" => {
-            Failure::Project(error)
-        }
+        "SCHEMA_INVALID"
+        | "CLUSTER_TLS_INVALID"
+        | "CLUSTER_TOKEN_INVALID"
+        | "CLUSTER_INSECURE"
+        | "ADMIN_TOKEN_INVALID"
+        | "ADMIN_TLS_INVALID" => Failure::Project(error),
         _ => Failure::Other(error),
     }
 }

@@ -14,10 +14,11 @@ use alyx_service::tasks::{OnEnd, Tasks};
 use alyx_store::Store;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::drains::Drains;
 use super::lease::{LOOK_EVERY, Leader, Lease};
 use super::registry::Registry;
 use crate::options::Options;
@@ -67,6 +68,8 @@ pub(crate) enum Standing {
 pub(crate) struct Term {
     pub(crate) plane: Arc<ControlPlane>,
     pub(crate) registry: Registry,
+    /// Held while the set of drained nodes changes, so that changes follow one another.
+    drains: AsyncMutex<Drains>,
     tasks: Tasks,
 }
 
@@ -211,6 +214,43 @@ impl ClusterControl {
         self.options.plane.state_dir.join("bundles")
     }
 
+    /// Name and `host:port` of this process.
+    pub(crate) fn identity(&self) -> (&str, &str) {
+        (&self.options.node_id, &self.options.address)
+    }
+
+    /// Has the node of that id or name drain, now and after restarts. `false` where it does already.
+    ///
+    /// # Errors
+    /// `NODE_NOT_FOUND`, `NODE_AMBIGUOUS`, `CLUSTER_FULL`, and those of the store.
+    pub(crate) async fn drain(&self, term: &Term, node: &str) -> Result<bool> {
+        let drains = term.drains.lock().await;
+        let key = term.registry.drain_key(node)?;
+        if term.registry.drained().contains(&key) {
+            return Ok(false);
+        }
+        let drained = drains.add(&key, self.clock.timestamp()).await?;
+        tracing::info!(node = key, "an operator drains a node");
+        term.registry.set_drained(drained);
+        Ok(true)
+    }
+
+    /// Lets the node of that id or name work again. `false` where it does already.
+    ///
+    /// # Errors
+    /// `NODE_NOT_FOUND`, and those of the store.
+    pub(crate) async fn undrain(&self, term: &Term, node: &str) -> Result<bool> {
+        let drains = term.drains.lock().await;
+        let keys = term.registry.undrain_keys(node)?;
+        if keys.is_empty() {
+            return Ok(false);
+        }
+        let drained = drains.remove(&keys).await?;
+        tracing::info!(node, "an operator lets a node work again");
+        term.registry.set_drained(drained);
+        Ok(true)
+    }
+
     pub(crate) fn cluster(&self) -> &str {
         &self.options.cluster
     }
@@ -258,15 +298,17 @@ impl ClusterControl {
     /// Begins a term; `false` where that fails.
     async fn lead(&self, epoch: i64) -> bool {
         let tasks = Tasks::new();
-        let started = ControlPlane::start(
-            self.options.plane.clone(),
-            self.store.clone(),
-            Arc::clone(&self.clock),
-            &tasks,
-        )
-        .await;
-        let plane = match started {
-            Ok(plane) => plane,
+        let starting = async {
+            let plane = ControlPlane::start(
+                self.options.plane.clone(),
+                self.store.clone(),
+                Arc::clone(&self.clock),
+                &tasks,
+            );
+            Ok((plane.await?, Drains::open(self.election.clone()).await?))
+        };
+        let (plane, (drains, drained)) = match starting.await {
+            Ok(started) => started,
             Err(error) => {
                 self.note(&error, "this control plane cannot lead");
                 tasks.stop(END_WITHIN).await;
@@ -275,7 +317,8 @@ impl ClusterControl {
         };
         let term = Arc::new(Term {
             plane,
-            registry: Registry::new(self.options.cluster.clone()),
+            registry: Registry::new(self.options.cluster.clone(), drained),
+            drains: AsyncMutex::new(drains),
             tasks,
         });
         let (of, cancelled) = (Arc::clone(&term), term.tasks.cancelled());

@@ -6,6 +6,7 @@
 //! **Invariant:** a leader that cannot reach the database goes on serving the state that it has; it steps down only
 //! when another one leads.
 
+mod drains;
 mod lead;
 mod lease;
 mod registry;

@@ -1,7 +1,7 @@
 //! The directory of nodes: who has said lately that it is there. In memory only: a new leader hears of every node
 //! within a heartbeat, and says that its directory is not complete before that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use alyx_cluster::{LEASE, role_from_wire};
@@ -35,13 +35,13 @@ pub(crate) struct Registry {
 struct Entries {
     by_id: BTreeMap<String, Entry>,
     streams: u64,
+    /// Ids and names of nodes that operators want to drain.
+    drained: BTreeSet<String>,
 }
 
 struct Entry {
     node: Node,
     expires: Instant,
-    /// The operator wants it to drain.
-    drain: bool,
     /// The stream that reports it; an older one may not take it out.
     stream: u64,
 }
@@ -54,10 +54,14 @@ pub(crate) struct Registered {
 }
 
 impl Registry {
-    pub(crate) fn new(cluster: String) -> Self {
+    /// Without nodes; those whose id or name is in `drained` are told to drain when they come.
+    pub(crate) fn new(cluster: String, drained: BTreeSet<String>) -> Self {
         Self {
             cluster,
-            entries: Mutex::default(),
+            entries: Mutex::new(Entries {
+                drained,
+                ..Entries::default()
+            }),
             list: watch::Sender::default(),
             complete_at: Instant::now() + LEASE,
         }
@@ -92,13 +96,11 @@ impl Registry {
                 format!("a cluster has at most {MAX_NODES} nodes"),
             ));
         }
-        let drain = known.is_some_and(|entry| entry.drain);
         entries.streams += 1;
         let stream = entries.streams;
         let entry = Entry {
-            node: node_of(heartbeat, drain),
+            node: node_of(heartbeat, entries.wants_drained(heartbeat)),
             expires: Instant::now() + LEASE,
-            drain,
             stream,
         };
         if entries.by_id.insert(heartbeat.node_id.clone(), entry).is_none() {
@@ -126,6 +128,7 @@ impl Registry {
             return Err(invalid("a stream of heartbeats is for one node"));
         }
         let mut entries = self.entries.lock();
+        let drain = entries.wants_drained(heartbeat);
         let Some(entry) = entries.by_id.get_mut(&registered.id) else {
             drop(entries);
             // Its lease had run out (it was paused); it is there again.
@@ -135,7 +138,6 @@ impl Registry {
             return Err(replaced());
         }
         entry.expires = Instant::now() + LEASE;
-        let drain = entry.drain;
         let node = node_of(heartbeat, drain);
         let changed = without_load(&entry.node) != without_load(&node);
         entry.node = node;
@@ -159,25 +161,91 @@ impl Registry {
         }
     }
 
-    /// Asks a node to drain, or to work again.
+    /// Whether operators want these nodes to drain, each with what it is.
+    pub(crate) fn with_wishes(&self) -> (Vec<(Node, bool)>, bool) {
+        let entries = self.entries.lock();
+        let nodes = entries.by_id.values().map(|entry| {
+            let wanted = entries.is_drained(&entry.node.id, &entry.node.name);
+            (entry.node.clone(), wanted)
+        });
+        (nodes.collect(), Instant::now() >= self.complete_at)
+    }
+
+    /// What `node`, an id or a name, is to be kept as in the set of drained nodes: its name, which it keeps over
+    /// restarts, or its id where others have the same name.
     ///
     /// # Errors
-    /// `NODE_NOT_FOUND`.
-    pub(crate) fn set_drain(&self, id: &str, drain: bool) -> Result<()> {
+    /// `NODE_NOT_FOUND`; `NODE_AMBIGUOUS` with the ids where it is the name of several.
+    pub(crate) fn drain_key(&self, node: &str) -> Result<String> {
+        let entries = self.entries.lock();
+        let called = |name: &str| {
+            let named = entries.by_id.values().filter(|entry| entry.node.name == name);
+            named.map(|entry| entry.node.id.as_str()).collect::<Vec<_>>()
+        };
+        if let Some(entry) = entries.by_id.get(node) {
+            let name = &entry.node.name;
+            return Ok(if called(name).len() == 1 {
+                name
+            } else {
+                &entry.node.id
+            }
+            .clone());
+        }
+        match called(node).as_slice() {
+            [] => Err(no_such_node(node)),
+            [_] => Ok(node.to_owned()),
+            several => Err(Error::new(
+                ErrorKind::Conflict,
+                "NODE_AMBIGUOUS",
+                format!(
+                    "several nodes are called `{node}`; name one of them by its id ({}), or give each a \
+                     `cluster.node_id` of its own",
+                    several.join(", ")
+                ),
+            )),
+        }
+    }
+
+    /// What in the set of drained nodes concerns `node`, an id or a name, whether it runs or not.
+    ///
+    /// # Errors
+    /// `NODE_NOT_FOUND` where there is neither such a node nor such a member of the set.
+    pub(crate) fn undrain_keys(&self, node: &str) -> Result<Vec<String>> {
+        let entries = self.entries.lock();
+        let mut known = entries.drained.contains(node);
+        let mut keys = BTreeSet::from([node.to_owned()]);
+        for entry in entries.by_id.values() {
+            if entry.node.id == node || entry.node.name == node {
+                known = true;
+                keys.extend([entry.node.id.clone(), entry.node.name.clone()]);
+            }
+        }
+        if !known {
+            return Err(no_such_node(node));
+        }
+        keys.retain(|key| entries.drained.contains(key));
+        Ok(keys.into_iter().collect())
+    }
+
+    /// Members of the set of drained nodes.
+    pub(crate) fn drained(&self) -> BTreeSet<String> {
+        self.entries.lock().drained.clone()
+    }
+
+    /// Nodes that are to drain from now on; all others are to work.
+    pub(crate) fn set_drained(&self, drained: BTreeSet<String>) {
         let mut entries = self.entries.lock();
-        let entry = entries.by_id.get_mut(id).ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                "NODE_NOT_FOUND",
-                "there is no node with that id; ids change with each start",
-            )
-        })?;
-        entry.drain = drain;
-        if drain {
-            entry.node.state = NodeState::Draining.into();
+        let Entries {
+            by_id, drained: old, ..
+        } = &mut *entries;
+        *old = drained;
+        for entry in by_id.values_mut() {
+            // One that is to work again says itself when it does.
+            if old.contains(&entry.node.id) || old.contains(&entry.node.name) {
+                entry.node.state = NodeState::Draining.into();
+            }
         }
         self.publish(&entries);
-        Ok(())
     }
 
     /// Takes out the nodes whose lease has run out, as it does. Never returns.
@@ -241,7 +309,7 @@ impl Registry {
         }
         let text =
             |text: &str| !text.is_empty() && text.len() <= MAX_TEXT && !text.contains(char::is_control);
-        if !text(&heartbeat.node_id) {
+        if !text(&heartbeat.node_id) || !(heartbeat.name.is_empty() || text(&heartbeat.name)) {
             return Err(invalid("a node needs a name"));
         }
         if !text(&heartbeat.address) || !heartbeat.address.contains(':') {
@@ -251,6 +319,25 @@ impl Registry {
             return Err(invalid("a node needs a role that this version knows"));
         }
         Ok(())
+    }
+}
+
+impl Entries {
+    fn is_drained(&self, id: &str, name: &str) -> bool {
+        self.drained.contains(id) || self.drained.contains(name)
+    }
+
+    fn wants_drained(&self, heartbeat: &Heartbeat) -> bool {
+        self.is_drained(&heartbeat.node_id, name_of(heartbeat))
+    }
+}
+
+/// Nodes of earlier versions tell no name.
+fn name_of(heartbeat: &Heartbeat) -> &str {
+    if heartbeat.name.is_empty() {
+        &heartbeat.node_id
+    } else {
+        &heartbeat.name
     }
 }
 
@@ -268,19 +355,33 @@ fn node_of(heartbeat: &Heartbeat, drain: bool) -> Node {
         capacity: heartbeat.capacity,
         state: state.into(),
         load: heartbeat.load,
+        name: name_of(heartbeat).to_owned(),
+        schema_revision: heartbeat.schema_revision,
     }
 }
 
-/// Load changes all the time and is no reason to tell everybody.
+/// Load and what is served change all the time and are no reason to tell everybody.
 fn without_load(node: &Node) -> Node {
     Node {
         load: 0,
+        schema_revision: 0,
         ..node.clone()
     }
 }
 
 fn invalid(message: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, "NODE_INVALID", message)
+}
+
+fn no_such_node(node: &str) -> Error {
+    let shown = &node[..node.floor_char_boundary(MAX_TEXT)];
+    Error::new(
+        ErrorKind::NotFound,
+        "NODE_NOT_FOUND",
+        format!(
+            "there is no node `{shown}`; `alyx nodes list` shows the names, and the ids, which change with each start"
+        ),
+    )
 }
 
 fn replaced() -> Error {
@@ -315,7 +416,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_node_that_says_nothing_is_gone_after_its_lease() {
-        let registry = Registry::new("c".to_owned());
+        let registry = Registry::new("c".to_owned(), BTreeSet::new());
         let mut list = registry.follow();
         let silent = registry.enter(&heartbeat("silent")).expect("entered");
         let alive = registry.enter(&heartbeat("alive")).expect("entered");
@@ -355,7 +456,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_fresh_directory_is_complete_after_a_lease() {
-        let registry = Registry::new("c".to_owned());
+        let registry = Registry::new("c".to_owned(), BTreeSet::new());
         let mut list = registry.follow();
         assert!(!list.borrow().complete);
         tokio::select! {
@@ -367,7 +468,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_the_newest_stream_speaks_for_a_node() {
-        let registry = Registry::new("c".to_owned());
+        let registry = Registry::new("c".to_owned(), BTreeSet::new());
         let old = registry.enter(&heartbeat("a")).expect("entered");
         let new = registry.enter(&heartbeat("a")).expect("entered again");
         assert_eq!(
@@ -385,7 +486,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn load_alone_tells_nobody_and_draining_does() {
-        let registry = Registry::new("c".to_owned());
+        let registry = Registry::new("c".to_owned(), BTreeSet::new());
         let node = registry.enter(&heartbeat("a")).expect("entered");
         let mut list = registry.follow();
         list.mark_unchanged();
@@ -400,19 +501,15 @@ mod tests {
         assert!(!beat(|h| h.load = 7, false));
         assert!(!beat(|h| h.draining = true, true));
         assert!(!beat(|_| (), true));
-        registry.set_drain("a", true).expect("there");
+        registry.set_drained(BTreeSet::from(["a".to_owned()]));
         assert!(beat(|_| (), true));
-        registry.set_drain("a", false).expect("there");
+        registry.set_drained(BTreeSet::new());
         assert!(!beat(|_| (), true));
-        assert_eq!(
-            registry.set_drain("b", true).expect_err("no such node").code(),
-            "NODE_NOT_FOUND"
-        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn nodes_that_do_not_belong_are_refused() {
-        let registry = Registry::new("c".to_owned());
+        let registry = Registry::new("c".to_owned(), BTreeSet::new());
         let check = |change: fn(&mut Heartbeat), code: &str| {
             let mut heartbeat = heartbeat("a");
             change(&mut heartbeat);
@@ -426,5 +523,40 @@ mod tests {
             registry.enter(&heartbeat(&number.to_string())).expect("entered");
         }
         check(|_| (), "CLUSTER_FULL");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drained_node_is_known_by_its_name_after_a_restart_and_by_its_id_where_names_are_shared() {
+        let registry = Registry::new("c".to_owned(), BTreeSet::from(["b".to_owned()]));
+        let named = |id: &str, name: &str| Heartbeat {
+            name: name.to_owned(),
+            ..heartbeat(id)
+        };
+        let enter = |id: &str, name: &str| {
+            let registered = registry.enter(&named(id, name)).expect("entered");
+            registry.renew(&registered, &named(id, name)).expect("renewed")
+        };
+        assert!(!enter("a-1", "a"));
+        assert!(enter("b-1", "b"), "drained before it came");
+        assert!(!enter("twin-1", "twin"));
+        assert!(!enter("twin-2", "twin"));
+        let key = |node: &str| registry.drain_key(node).map_err(|error| error.code().to_owned());
+        assert_eq!(key("a"), Ok("a".to_owned()));
+        assert_eq!(key("a-1"), Ok("a".to_owned()));
+        assert_eq!(key("twin-1"), Ok("twin-1".to_owned()));
+        assert_eq!(key("twin"), Err("NODE_AMBIGUOUS".to_owned()));
+        assert_eq!(key("nobody"), Err("NODE_NOT_FOUND".to_owned()));
+        registry.set_drained(["a", "twin-1", "away"].map(str::to_owned).into());
+        assert!(enter("a-2", "a"));
+        let keys = |node: &str| {
+            registry
+                .undrain_keys(node)
+                .map_err(|error| error.code().to_owned())
+        };
+        assert_eq!(keys("a-2"), Ok(vec!["a".to_owned()]));
+        assert_eq!(keys("twin"), Ok(vec!["twin-1".to_owned()]));
+        assert_eq!(keys("away"), Ok(vec!["away".to_owned()]));
+        assert_eq!(keys("b"), Ok(Vec::new()), "not drained any more");
+        assert_eq!(keys("nobody"), Err("NODE_NOT_FOUND".to_owned()));
     }
 }

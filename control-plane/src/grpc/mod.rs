@@ -3,7 +3,6 @@
 //! Handlers decode, call, encode. Only the leader answers; the others send callers on to it.
 
 mod bundles;
-mod propose;
 mod register;
 mod watch;
 
@@ -11,9 +10,8 @@ use std::sync::Arc;
 
 use alyx_proto::control::control_server::{Control, ControlServer};
 use alyx_proto::control::{
-    BundleChunk, Directive, FetchBundleRequest, Heartbeat, ListNodesRequest, Nodes, ProposeSchemaReply,
-    ProposeSchemaRequest, ReloadFunctionsReply, ReloadFunctionsRequest, SetDrainReply, SetDrainRequest,
-    Snapshot, WatchRequest,
+    BundleChunk, Directive, FetchBundleRequest, Heartbeat, ListNodesRequest, Nodes, ReloadFunctionsReply,
+    ReloadFunctionsRequest, Snapshot, WatchRequest,
 };
 use alyx_rpc::{MAX_MESSAGE_BYTES, to_status};
 use alyx_service::state::ControlPlane as _;
@@ -35,12 +33,17 @@ impl ClusterControl {
         let control = ControlServer::new(Service(Arc::clone(self)))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(alyx_proto::DESCRIPTORS)
-            .build_v1()
-            .expect("the descriptors were compiled together with the services");
-        Routes::new(control).add_service(reflection)
+        reflected(Routes::new(control))
     }
+}
+
+/// With reflection over all services of the product.
+pub(crate) fn reflected(routes: Routes) -> Routes {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(alyx_proto::DESCRIPTORS)
+        .build_v1()
+        .expect("the descriptors were compiled together with the services");
+    routes.add_service(reflection)
 }
 
 struct Service(Arc<ClusterControl>);
@@ -83,15 +86,6 @@ impl Control for Service {
         }))
     }
 
-    async fn propose_schema(&self, request: Request<ProposeSchemaRequest>) -> Reply<ProposeSchemaReply> {
-        let term = self.0.term().map_err(|error| to_status(&error))?;
-        let request = request.into_inner();
-        let reply = propose::propose(&term.plane, request)
-            .await
-            .map_err(|error| to_status(&error))?;
-        Ok(Response::new(reply))
-    }
-
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Reply<Nodes> {
         let term = self.0.term().map_err(|error| to_status(&error))?;
         let list = term.registry.now();
@@ -99,14 +93,5 @@ impl Control for Service {
             nodes: list.nodes,
             complete: list.complete,
         }))
-    }
-
-    async fn set_drain(&self, request: Request<SetDrainRequest>) -> Reply<SetDrainReply> {
-        let term = self.0.term().map_err(|error| to_status(&error))?;
-        let request = request.into_inner();
-        term.registry
-            .set_drain(&request.node_id, request.drain)
-            .map_err(|error| to_status(&error))?;
-        Ok(Response::new(SetDrainReply {}))
     }
 }

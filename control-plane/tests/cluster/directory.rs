@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use alyx_proto::control::{ListNodesRequest, SetDrainRequest};
-use alyx_rpc::from_status;
+use alyx_proto::control::ListNodesRequest;
 use alyx_service::cluster::Role;
 use tokio::time::Instant;
 
-use crate::support::{PATIENCE, Site, eventually, summary};
+use crate::support::{PATIENCE, Site, summary};
 
 #[tokio::test]
 async fn nodes_see_each_other_and_how_they_are_reached() {
@@ -51,6 +50,7 @@ async fn a_node_that_stops_leaves_at_once_and_one_that_dies_after_its_lease() {
             security: crate::support::security(),
             cluster: crate::support::CLUSTER.to_owned(),
             node_id: "w".to_owned(),
+            node_name: "w".to_owned(),
             role: Role::FunctionWorker,
             state_dir: site.path("w.state"),
             first_state_within: PATIENCE,
@@ -84,34 +84,6 @@ async fn a_node_that_stops_leaves_at_once_and_one_that_dies_after_its_lease() {
 
     runtime.shutdown_background();
     gateway.sees(&[("g", false)]).await;
-}
-
-#[tokio::test]
-async fn draining_is_asked_for_and_told() {
-    let site = Site::new();
-    let plane = site.plane("one").await;
-    let gateway = site.node(Role::Gateway, "g", &[&plane.address]).await;
-    let worker = site.node(Role::FunctionWorker, "w", &[&plane.address]).await;
-    worker.announce("h:1");
-    gateway.sees(&[("w", false)]).await;
-    let mut client = plane.client();
-    let mut drain = async |id: &str, drain: bool| {
-        let request = SetDrainRequest {
-            node_id: id.to_owned(),
-            drain,
-        };
-        client.set_drain(request).await.map(|_| ()).map_err(from_status)
-    };
-    drain("w", true).await.expect("there");
-    gateway.sees(&[("w", true)]).await;
-    eventually(worker.control.drain_requested(), |drain| *drain).await;
-    drain("w", false).await.expect("there");
-    eventually(worker.control.drain_requested(), |drain| !*drain).await;
-    gateway.sees(&[("w", false)]).await;
-    worker.control.set_draining(true);
-    gateway.sees(&[("w", true)]).await;
-    let error = drain("nobody", true).await.expect_err("no such node");
-    assert_eq!(error.code(), "NODE_NOT_FOUND");
 }
 
 #[tokio::test]

@@ -4,16 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use alyx_core::ErrorKind;
-use alyx_proto::control::{FetchBundleRequest, ProposeSchemaRequest, WatchRequest};
+use alyx_proto::control::{FetchBundleRequest, WatchRequest};
 use alyx_rpc::from_status;
 use alyx_service::cluster::Role;
 use alyx_service::health::Status;
 use alyx_service::state::ControlPlane as _;
 
-use crate::support::{CLUSTER, POSTS, Site, eventually};
-
-const NOTES: &str = "collections: {posts: {fields: {id: {type: uuid, primary: true}, title: {type: string}}}, \
-                     notes: {fields: {id: {type: uuid, primary: true}, text: {type: string}}}}\n";
+use crate::support::{CLUSTER, NOTES, Site, eventually};
 
 #[tokio::test]
 async fn a_gateway_gets_schema_and_functions_without_their_secrets() {
@@ -118,59 +115,6 @@ async fn only_bundles_are_sent() {
             .expect_err(hash);
         assert_eq!(error.code(), "BUNDLE_NOT_FOUND", "{hash}");
     }
-}
-
-#[tokio::test]
-async fn a_schema_that_is_sent_is_planned_and_applied_and_reaches_everybody() {
-    let site = Site::new();
-    let plane = site.plane("one").await;
-    let gateway = site.node(Role::Gateway, "g", &[&plane.address]).await;
-    let mut client = plane.client();
-    let mut propose = async |source: &str, apply: bool| {
-        let request = ProposeSchemaRequest {
-            source: source.to_owned(),
-            apply,
-        };
-        client
-            .propose_schema(request)
-            .await
-            .map(tonic::Response::into_inner)
-            .map_err(from_status)
-    };
-    let planned = propose(NOTES, false).await.expect("planned");
-    assert!(!planned.applied);
-    assert_eq!(planned.schema_revision, 1);
-    assert!(
-        planned.steps.iter().all(|step| step.refused.is_empty()),
-        "{planned:?}"
-    );
-    assert!(
-        planned
-            .steps
-            .iter()
-            .any(|step| step.description.contains("notes")),
-        "{planned:?}"
-    );
-
-    let applied = propose(NOTES, true).await.expect("applied");
-    assert!(applied.applied);
-    assert_eq!(applied.schema_revision, 2);
-    let state = eventually(gateway.control.watch(), |state| state.schema_revision == 2).await;
-    assert!(state.schema.collections.contains_key("notes"));
-
-    site.execute("INSERT INTO notes (id, text) VALUES ('1', 'x')")
-        .await;
-    let refused = propose(POSTS, true).await.expect("planned");
-    assert!(!refused.applied);
-    assert!(
-        refused.steps.iter().any(|step| !step.refused.is_empty()),
-        "{refused:?}"
-    );
-    let error = propose("collections: [", true).await.expect_err("no schema");
-    assert_eq!(
-        (error.kind(), error.code()),
-        (ErrorKind::InvalidInput, "SCHEMA_INVALID")
-    );
 }
 
 #[tokio::test]

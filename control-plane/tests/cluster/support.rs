@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use alyx_cluster::{Announcement, RemoteControl, RemoteOptions};
 use alyx_config::{Config, Secret};
-use alyx_control_plane::{ClusterControl, ClusterOptions, Options};
+use alyx_control_plane::{AdminApi, ClusterControl, ClusterOptions, Options};
 use alyx_core::{Statement, SystemClock, Value};
+use alyx_proto::admin::admin_client::AdminClient;
 use alyx_proto::control::ListNodesRequest;
 use alyx_proto::control::control_client::ControlClient;
-use alyx_rpc::{Channel, Security, Server, bind, connect, serve};
+use alyx_rpc::{Channel, Gate, OperatorSecurity, Security, Server, bind, connect, connect_operator, serve};
 use alyx_service::cluster::{ClusterNode, Role};
 use alyx_service::tasks::Tasks;
 use alyx_store::{EmbeddedOptions, Expect, Store, Write, WriteStep};
@@ -26,9 +27,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const POSTS: &str =
     "collections: {posts: {fields: {id: {type: uuid, primary: true}, title: {type: string}}}}\n";
 
+pub(crate) const NOTES: &str = "collections: {posts: {fields: {id: {type: uuid, primary: true}, title: {type: string}}}, \
+                     notes: {fields: {id: {type: uuid, primary: true}, text: {type: string}}}}\n";
+
 pub(crate) fn security() -> Security {
     Security::new(Some("0123456789abcdef0123456789abcdef"), None).expect("a token")
 }
+
+pub(crate) const OPERATOR: &str = "operator-0123456789abcdef0123456789abcdef";
 
 /// A project with its database.
 pub(crate) struct Site {
@@ -101,17 +107,26 @@ impl Site {
                 address: address.clone(),
             };
             let control = ClusterControl::start(options, store.clone(), store, Arc::new(SystemClock), &tasks);
-            let server = serve(listener, &security(), control.routes(), &tasks)
+            let operators = OperatorSecurity::new(OPERATOR, None).expect("a token");
+            let api = AdminApi::of_cluster(Arc::clone(&control), security());
+            let gate = Gate::with_operators(&security(), Some(&operators));
+            let server = serve(listener, gate, api.add_to(control.routes()), &tasks)
+                .await
+                .expect("serves");
+            let listener = bind("127.0.0.1:0").await.expect("bound");
+            let admin = format!("http://{}", listener.local_addr());
+            let admin_server = serve(listener, &operators, api.routes(), &tasks)
                 .await
                 .expect("serves");
             control.settled().await.expect("settled");
-            (address, control, server, tasks)
+            ((address, admin), control, (server, admin_server), tasks)
         });
-        let (address, control, server, tasks) = started.await.expect("started");
+        let ((address, admin), control, servers, tasks) = started.await.expect("started");
         Plane {
             address,
+            admin,
             control,
-            server: Some(server),
+            servers: Some(servers),
             tasks,
             runtime: Some(runtime),
         }
@@ -124,10 +139,27 @@ impl Site {
             .expect("connected")
     }
 
+    /// The same with an id and a name of its own.
+    pub(crate) async fn named_node(&self, role: Role, names: (&str, &str), planes: &[&str]) -> Node {
+        self.connect(role, names, planes, PATIENCE)
+            .await
+            .expect("connected")
+    }
+
     pub(crate) async fn try_node(
         &self,
         role: Role,
         name: &str,
+        planes: &[&str],
+        within: Duration,
+    ) -> alyx_core::Result<Node> {
+        self.connect(role, (name, name), planes, within).await
+    }
+
+    async fn connect(
+        &self,
+        role: Role,
+        (id, name): (&str, &str),
         planes: &[&str],
         within: Duration,
     ) -> alyx_core::Result<Node> {
@@ -136,7 +168,8 @@ impl Site {
             endpoints: planes.iter().map(|address| (*address).to_owned()).collect(),
             security: security(),
             cluster: CLUSTER.to_owned(),
-            node_id: name.to_owned(),
+            node_id: id.to_owned(),
+            node_name: name.to_owned(),
             role,
             state_dir: self.path(&format!("{name}.state")),
             first_state_within: within,
@@ -148,8 +181,10 @@ impl Site {
 
 pub(crate) struct Plane {
     pub(crate) address: String,
+    /// `http://host:port` for operators.
+    pub(crate) admin: String,
     pub(crate) control: Arc<ClusterControl>,
-    server: Option<Server>,
+    servers: Option<(Server, Server)>,
     tasks: Tasks,
     runtime: Option<Runtime>,
 }
@@ -167,7 +202,8 @@ impl Plane {
             self.control.stop(within).await,
             "the control plane did not end in time"
         );
-        if let Some(server) = self.server.take() {
+        if let Some((server, admin)) = self.servers.take() {
+            assert!(admin.stop(within).await, "operators' calls were cut off");
             assert!(server.stop(within).await, "calls were cut off");
         }
         assert!(self.tasks.stop(within).await, "tasks did not end in time");
@@ -175,6 +211,10 @@ impl Plane {
 
     pub(crate) fn client(&self) -> ControlClient<Channel> {
         ControlClient::new(connect(&self.address, &security()).expect("an address"))
+    }
+
+    pub(crate) fn operator(&self) -> AdminClient<Channel> {
+        AdminClient::new(connect_operator(&self.admin, OPERATOR, None).expect("an address"))
     }
 
     /// Waits until the directory says that it is complete, and returns it.

@@ -22,15 +22,19 @@ pub fn advertised(configured: Option<&str>, listening: SocketAddr, peers: &[Stri
     }
 }
 
-/// A fresh name for this process: what it is called in the configuration, else its role and host, and a random part,
-/// so that a process that was started again is another node.
-pub fn new_node_id(configured: Option<&str>, role: Role) -> String {
-    let uuid = new_uuid_v7();
-    let random = &uuid[uuid.len() - 8..];
+/// What this process is called over restarts: what the configuration says, else its role and host.
+pub fn node_name(configured: Option<&str>, role: Role) -> String {
     match configured {
-        Some(name) => format!("{name}-{random}"),
-        None => format!("{}-{}-{random}", role.name(), host_name()),
+        Some(name) => name.to_owned(),
+        None => format!("{}-{}", role.name(), host_name()),
     }
+}
+
+/// A fresh id for the process of that name: the name and a random part, so that a process that was started again is
+/// another node.
+pub fn new_node_id(name: &str) -> String {
+    let uuid = new_uuid_v7();
+    format!("{name}-{}", &uuid[uuid.len() - 8..])
 }
 
 /// The own address on the way to `peer`. Connecting a UDP socket sends nothing. May look a name up, so it is for
@@ -90,10 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn no_two_starts_have_the_same_id() {
-        let id = || new_node_id(None, Role::Gateway);
-        assert_ne!(id(), id());
-        assert!(id().starts_with("gateway-"), "{}", id());
-        assert!(new_node_id(Some("g1"), Role::Gateway).starts_with("g1-"));
+    fn no_two_starts_have_the_same_id_and_all_have_the_same_name() {
+        let name = node_name(None, Role::Gateway);
+        assert_eq!(name, node_name(None, Role::Gateway));
+        assert!(name.starts_with("gateway-"), "{name}");
+        assert_ne!(new_node_id(&name), new_node_id(&name));
+        assert_eq!(node_name(Some("g1"), Role::Gateway), "g1");
+        assert!(new_node_id("g1").starts_with("g1-"));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use alyx_core::{Error, ErrorKind, Result};
 use alyx_proto::control::{Directive, Heartbeat};
 use alyx_rpc::{Backoff, from_status};
+use alyx_service::state::StateWatch;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -34,6 +35,8 @@ pub(crate) struct Reporter {
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) node: Heartbeat,
     pub(crate) pulse: Arc<Pulse>,
+    /// What this node serves.
+    pub(crate) state: StateWatch,
     /// Whether the operator wants this node to drain.
     pub(crate) drain: watch::Sender<bool>,
     /// Changed when the node is to be reported at once.
@@ -119,6 +122,7 @@ impl Reporter {
         Heartbeat {
             load: self.pulse.load.load(Ordering::Relaxed),
             draining: self.pulse.draining.load(Ordering::Relaxed),
+            schema_revision: self.state.borrow().schema_revision,
             ..self.node.clone()
         }
     }

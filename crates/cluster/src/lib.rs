@@ -18,7 +18,7 @@ mod heartbeat;
 mod keep;
 mod remote;
 
-pub use address::{advertised, new_node_id};
+pub use address::{advertised, new_node_id, node_name};
 pub use convert::{function_to_wire, node_from_wire, role_from_wire, role_to_wire};
 pub use heartbeat::{HEARTBEAT_EVERY, LEASE};
 pub use remote::{Announcement, RemoteControl, RemoteOptions};

@@ -37,8 +37,10 @@ pub struct RemoteOptions {
     pub security: Security,
     /// Name of the cluster.
     pub cluster: String,
-    /// Name of this process, see [`new_node_id`](crate::new_node_id).
+    /// Name of this process, another one after each start, see [`new_node_id`](crate::new_node_id).
     pub node_id: String,
+    /// What it is called over restarts, see [`node_name`](crate::node_name).
+    pub node_name: String,
     /// What this process does. Workers get the functions' code and settings.
     pub role: Role,
     /// Folder of this role's own for the kept snapshot and bundles; made where it is missing.
@@ -126,7 +128,10 @@ impl RemoteControl {
                 draining: false,
                 cluster: self.options.cluster.clone(),
                 leaving: false,
+                name: self.options.node_name.clone(),
+                schema_revision: 0,
             },
+            state: self.state.subscribe(),
             pulse: Arc::clone(&self.pulse),
             drain: self.drain.clone(),
             beat_now: self.beat_now.subscribe(),
@@ -184,6 +189,8 @@ impl RemoteControl {
             }
             if let Some(state) = update.state {
                 self.state.send_replace(state);
+                // Operators wait for all nodes to follow.
+                self.beat_now.send_replace(());
             }
         }
     }

@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 pub use expand::expand;
 pub use load::{LoadOptions, Loaded, Override};
 pub use model::{
-    Cluster, ClusterTls, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions,
-    LogFormat, LogLevel, Logging, Metrics, Pool, Realtime, Secret, Server, Turso,
+    Admin, AdminTls, Cluster, ClusterTls, Config, Cors, Database, Dev, Docs, DocsUi, Frontend,
+    FunctionRuntime, Functions, LogFormat, LogLevel, Logging, Metrics, Pool, Realtime, Secret, Server, Turso,
 };
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference_markdown;

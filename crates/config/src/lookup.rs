@@ -5,7 +5,13 @@ use alyx_core::nearest;
 use crate::keys::{self, Key, RUNTIMES};
 
 /// Variables with the product's prefix that are no keys: the command line and the tests read them.
-const OTHER_VARIABLES: [&str; 3] = ["ALYX_CONFIG", "ALYX_SCHEMA", "ALYX_UPDATE_DOCS"];
+const OTHER_VARIABLES: [&str; 5] = [
+    "ALYX_CONFIG",
+    "ALYX_SCHEMA",
+    "ALYX_SERVER",
+    "ALYX_SERVER_CA",
+    "ALYX_UPDATE_DOCS",
+];
 
 /// What a path names.
 pub(crate) enum Found {

@@ -28,6 +28,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// A listener of its own for health and metrics.
     pub metrics: Metrics,
+    /// A listener of its own for operators.
+    pub admin: Admin,
 }
 
 /// The public listener.
@@ -303,6 +305,31 @@ pub struct Metrics {
     /// `host:port` to listen on. `None` means none where all roles are one process, and a free port of this machine
     /// alone for a role of its own.
     pub listen: Option<String>,
+}
+
+/// The admin API: who may use it, and where it listens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// Proof of operators, at least [`Admin::MIN_TOKEN`] characters. `None` means that nothing listens.
+    pub token: Option<Secret>,
+    /// `host:port` to listen on; port 0 takes a free one.
+    pub listen: String,
+    /// TLS; `None` means plain HTTP/2, for this machine or a network that is trusted.
+    pub tls: Option<AdminTls>,
+}
+
+impl Admin {
+    /// Shortest token in characters.
+    pub const MIN_TOKEN: usize = 32;
+}
+
+/// PEM files of the admin API's TLS.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdminTls {
+    /// The listener's certificate and its chain.
+    pub cert: PathBuf,
+    /// The key of `cert`.
+    pub key: PathBuf,
 }
 
 /// A value that must not be printed: `Debug` and `Display` show `***`.

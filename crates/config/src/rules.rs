@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::keys::Status;
 use crate::load::Setting;
-use crate::model::{Cluster, Config, DocsUi, FunctionRuntime, Secret};
+use crate::model::{Admin, Cluster, Config, DocsUi, FunctionRuntime, Secret};
 use crate::problem::{Origin, Problem};
 
 /// Finds what no single key shows.
@@ -43,6 +43,7 @@ pub(crate) fn check(config: &Config, settings: &[Setting], problems: &mut Vec<Pr
     }
     check_turso(config, &mut problem);
     check_cluster(config, &mut problem);
+    check_admin(config, &mut problem);
 }
 
 /// Fills in what follows from other keys.
@@ -129,6 +130,44 @@ fn check_cluster(config: &Config, problem: &mut impl FnMut(&str, &str)) {
             "cluster.nats",
             "this is not the URL of a NATS server; write one such as nats://host:4222",
         );
+    }
+}
+
+fn check_admin(config: &Config, problem: &mut impl FnMut(&str, &str)) {
+    let admin = &config.admin;
+    if let Some(token) = &admin.token {
+        if token.expose().len() < Admin::MIN_TOKEN {
+            problem(
+                "admin.token",
+                &format!(
+                    "this is too short; write {} characters or more, such as `openssl rand -hex 32` prints",
+                    Admin::MIN_TOKEN
+                ),
+            );
+        }
+        // Otherwise every role, and the code that runs beside a worker, could act as an operator.
+        if config.cluster.token.as_ref() == Some(token) {
+            problem(
+                "admin.token",
+                "this is the same as `cluster.token`, which every role holds; write another secret",
+            );
+        }
+    }
+    if !is_address(&admin.listen, true) {
+        problem(
+            "admin.listen",
+            &format!("`{}` is no address; write `host:port`", admin.listen),
+        );
+    }
+    if let Some(tls) = &admin.tls {
+        for (key, path) in [("cert", &tls.cert), ("key", &tls.key)] {
+            if path.as_os_str().is_empty() {
+                problem(
+                    &format!("admin.tls.{key}"),
+                    "TLS needs `cert` and `key`; set this one too, or remove `admin.tls`",
+                );
+            }
+        }
     }
 }
 

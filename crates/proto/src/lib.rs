@@ -12,6 +12,15 @@
     reason = "generated code is as the generator writes it"
 )]
 
+/// What the control plane offers to operators.
+pub mod admin {
+    pub use v1::*;
+
+    mod v1 {
+        tonic::include_proto!("alyx.admin.v1");
+    }
+}
+
 /// Commits as they are announced on NATS.
 pub mod bus {
     tonic::include_proto!("alyx.bus.v1");

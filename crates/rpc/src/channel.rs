@@ -30,6 +30,12 @@ pub type Channel = InterceptedService<tonic::transport::Channel, Credentials>;
 #[derive(Debug, Clone)]
 pub struct Credentials(Option<MetadataValue<Ascii>>);
 
+impl Credentials {
+    pub(crate) fn of(proof: Option<MetadataValue<Ascii>>) -> Self {
+        Self(proof)
+    }
+}
+
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(proof) = &self.0 {
@@ -63,16 +69,21 @@ pub fn connect(endpoint: &str, security: &Security) -> Result<Channel> {
     };
     let endpoint = Endpoint::from_shared(uri)
         .and_then(|endpoint| security.secure_endpoint(endpoint))
-        .map_err(invalid)?
+        .map_err(invalid)?;
+    Ok(InterceptedService::new(
+        patient(endpoint).connect_lazy(),
+        Credentials(security.authorization()),
+    ))
+}
+
+/// Finds out by itself when the peer is gone.
+pub(crate) fn patient(endpoint: Endpoint) -> Endpoint {
+    endpoint
         .connect_timeout(CONNECT_WITHIN)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PONG_WITHIN)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .tcp_nodelay(true);
-    Ok(InterceptedService::new(
-        endpoint.connect_lazy(),
-        Credentials(security.authorization()),
-    ))
+        .tcp_nodelay(true)
 }

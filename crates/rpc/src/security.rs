@@ -7,16 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alyx_core::{Error, ErrorKind, Result};
-use subtle::ConstantTimeEq;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
 
-/// Shortest cluster token in bytes.
-pub const MIN_TOKEN_BYTES: usize = 32;
+use crate::token::{MIN_TOKEN_BYTES, Token};
+
 /// Largest PEM file in bytes.
 const MAX_PEM: u64 = 1 << 20;
 /// Longest time for a TLS handshake.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How roles prove who they are. Cheap to clone; `Debug` shows no secret.
 #[derive(Clone)]
@@ -36,12 +35,6 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Name that every role's certificate carries; `None` where each carries the host name it is reached by.
     pub server_name: Option<String>,
-}
-
-#[derive(Clone)]
-struct Token {
-    secret: Arc<str>,
-    header: MetadataValue<Ascii>,
 }
 
 struct Tls {
@@ -68,7 +61,9 @@ impl Security {
             ));
         }
         let security = Self {
-            token: token.map(Token::new).transpose()?,
+            token: token
+                .map(|token| Token::new(token, "cluster.token", "CLUSTER_TOKEN_INVALID"))
+                .transpose()?,
             tls: tls.map(Tls::read).transpose()?.map(Arc::new),
         };
         security.try_out()?;
@@ -99,15 +94,14 @@ impl Security {
 
     /// Whether `authorization` is what this cluster's roles send. Where no token is set, the certificate has decided.
     pub(crate) fn admits(&self, authorization: Option<&[u8]>) -> bool {
-        let Some(token) = &self.token else { return true };
-        authorization
-            .and_then(|header| header.strip_prefix(b"Bearer "))
-            .is_some_and(|sent| sent.ct_eq(token.secret.as_bytes()).into())
+        self.token
+            .as_ref()
+            .is_none_or(|token| token.admits(authorization))
     }
 
     /// What this role sends to prove itself.
     pub(crate) fn authorization(&self) -> Option<MetadataValue<Ascii>> {
-        self.token.as_ref().map(|token| token.header.clone())
+        self.token.as_ref().map(Token::header)
     }
 
     pub(crate) fn secure_endpoint(&self, endpoint: Endpoint) -> Result<Endpoint, tonic::transport::Error> {
@@ -157,30 +151,14 @@ impl fmt::Debug for Security {
     }
 }
 
-impl Token {
-    fn new(secret: &str) -> Result<Self> {
-        let invalid = |message: String| Error::new(ErrorKind::InvalidInput, "CLUSTER_TOKEN_INVALID", message);
-        if secret.len() < MIN_TOKEN_BYTES {
-            return Err(invalid(format!(
-                "`cluster.token` is too short; {MIN_TOKEN_BYTES} characters or more are needed"
-            )));
-        }
-        let mut header: MetadataValue<Ascii> = format!("Bearer {secret}")
-            .parse()
-            .map_err(|_| invalid("`cluster.token` may hold visible ASCII characters only".to_owned()))?;
-        header.set_sensitive(true);
-        Ok(Self {
-            secret: secret.into(),
-            header,
-        })
-    }
-}
-
 impl Tls {
     fn read(files: &TlsFiles) -> Result<Self> {
-        let ca = read_pem("ca", &files.ca)?;
-        let cert = read_pem("cert", &files.cert)?;
-        let key = read_pem("key", &files.key)?;
+        let read = |key: &str, path: &Path| {
+            read_pem(path).map_err(|reason| tls_invalid(format!("`cluster.tls.{key}`: {reason}")))
+        };
+        let ca = read("ca", &files.ca)?;
+        let cert = read("cert", &files.cert)?;
+        let key = read("key", &files.key)?;
         Ok(Self {
             ca: Certificate::from_pem(ca),
             identity: Identity::from_pem(cert, key),
@@ -189,8 +167,9 @@ impl Tls {
     }
 }
 
-fn read_pem(key: &str, path: &Path) -> Result<Vec<u8>> {
-    let refuse = |reason: String| tls_invalid(format!("`cluster.tls.{key}`: {}: {reason}", path.display()));
+/// The content of a PEM file, or what is wrong with it.
+pub(crate) fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
+    let refuse = |reason: String| format!("{}: {reason}", path.display());
     let length = fs::metadata(path)
         .map_err(|error| refuse(error.to_string()))?
         .len();

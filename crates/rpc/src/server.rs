@@ -1,4 +1,4 @@
-//! Listening for other roles.
+//! Listening for other roles, and for operators.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,8 +12,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::auth::Guard;
-use crate::security::Security;
+use crate::auth::{Gate, Guard};
 
 /// Streams of one connection at a time; the next one waits.
 const MAX_STREAMS: u32 = 4096;
@@ -42,16 +41,24 @@ impl Listener {
     }
 }
 
-/// Binds `listen` (`host:port`, port 0 takes a free one).
+/// Binds `listen` (`host:port`, port 0 takes a free one), as `cluster.listen` says.
 ///
 /// # Errors
 /// `LISTEN_FAILED`.
 pub async fn bind(listen: &str) -> Result<Listener> {
+    bind_as("cluster.listen", listen).await
+}
+
+/// Binds `listen`, as that key of the configuration says.
+///
+/// # Errors
+/// `LISTEN_FAILED`.
+pub async fn bind_as(key: &str, listen: &str) -> Result<Listener> {
     let failed = |error: std::io::Error| {
         Error::new(
             ErrorKind::Unavailable,
             "LISTEN_FAILED",
-            format!("cannot listen on {listen} (cluster.listen): {error}; free the address or name another"),
+            format!("cannot listen on {listen} ({key}): {error}; free the address or name another"),
         )
     };
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
@@ -75,33 +82,31 @@ enum Phase {
     Cut,
 }
 
-/// Serves `routes` and gRPC health, all but health behind `security`, until [`Server::stop`] or until `tasks` are
+/// Serves `routes` and gRPC health, all but health behind `gate`, until [`Server::stop`] or until `tasks` are
 /// cancelled, which cuts calls off. Health says "not serving" until [`Server::set_ready`].
 ///
 /// # Errors
-/// `CLUSTER_TLS_INVALID`.
-pub async fn serve(listener: Listener, security: &Security, routes: Routes, tasks: &Tasks) -> Result<Server> {
+/// `CLUSTER_TLS_INVALID`, `ADMIN_TLS_INVALID`.
+pub async fn serve(
+    listener: Listener,
+    gate: impl Into<Gate>,
+    routes: Routes,
+    tasks: &Tasks,
+) -> Result<Server> {
+    let gate = gate.into();
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", ServingStatus::NotServing).await;
     let (phase, mut phases) = watch::channel(Phase::Serving);
     let (end, ended) = watch::channel(false);
-    let server = security
-        .secure_server(tonic::transport::Server::builder())
-        .map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidInput,
-                "CLUSTER_TLS_INVALID",
-                "`cluster.tls` does not work",
-            )
-            .with_source(error)
-        })?
+    let server = gate
+        .secure_server(tonic::transport::Server::builder())?
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PONG_WITHIN))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
-        .layer(Guard(security.clone()))
+        .layer(Guard(gate))
         .add_routes(routes.add_service(health_service));
     let incoming = TcpIncoming::from(listener.listener).with_nodelay(Some(true));
     let mut drain = phases.clone();
@@ -124,7 +129,7 @@ pub async fn serve(listener: Listener, security: &Security, routes: Routes, task
         tokio::select! {
             served = accepting => {
                 if let Err(error) = served {
-                    tracing::error!(%error, "the listener for other roles has failed");
+                    tracing::error!(%error, "a gRPC listener has failed");
                 }
             }
             () = cut => {}

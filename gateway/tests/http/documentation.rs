@@ -16,11 +16,12 @@ const SOURCES: [&str; 7] = [
     "runtimes",
 ];
 /// Starts of texts that look like codes and are names of environment variables, or codes of the database server.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 12] = [
     "OUT_DIR",
     "ALYX_",
     "CARGO_",
-    "NODE_",
+    "NODE_ENV",
+    "NODE_OPTIONS",
     "SQLITE_",
     "SQL_",
     "TRANSACTION_TIMEOUT",

@@ -18,6 +18,8 @@ pub(super) struct Node {
     pub(super) public: Option<SocketAddr>,
     pub(super) rpc: Option<SocketAddr>,
     pub(super) metrics: Option<SocketAddr>,
+    /// For operators, of a control plane only.
+    pub(super) admin: Option<SocketAddr>,
 }
 
 impl Node {
@@ -30,6 +32,7 @@ impl Node {
         self.public = addresses.public;
         self.rpc = addresses.rpc;
         self.metrics = Some(addresses.metrics);
+        self.admin = addresses.admin;
         self.process = Some(process);
     }
 
@@ -70,6 +73,7 @@ struct Addresses {
     public: Option<SocketAddr>,
     rpc: Option<SocketAddr>,
     metrics: SocketAddr,
+    admin: Option<SocketAddr>,
 }
 
 impl Addresses {
@@ -90,6 +94,7 @@ impl Addresses {
             public: public.filter(|_| part == Part::Gateway),
             rpc,
             metrics,
+            admin: line("admin").and_then(address),
         })
     }
 }

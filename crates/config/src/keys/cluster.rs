@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Key;
 use super::live::{live, optional};
-use crate::model::{ClusterTls, Config, Secret};
+use crate::model::{AdminTls, ClusterTls, Config, Secret};
 use crate::value::Kind;
 
 /// Text that is empty means that it was not set, as files with `${VAR:-}` have it.
@@ -22,6 +22,13 @@ fn tls(config: &mut Config) -> &mut ClusterTls {
         cert: PathBuf::new(),
         key: PathBuf::new(),
         server_name: None,
+    })
+}
+
+fn admin_tls(config: &mut Config) -> &mut AdminTls {
+    config.admin.tls.get_or_insert_with(|| AdminTls {
+        cert: PathBuf::new(),
+        key: PathBuf::new(),
     })
 }
 
@@ -89,5 +96,28 @@ pub(super) static KEYS: &[Key] = &[
         "metrics.listen",
         Kind::AnyText(|c, _, v| c.metrics.listen = given(v)),
         "A listener of its own for `/health` and `/metrics`; the public one has no `/metrics` then. A role of its own always has one, by default on a free port of this machine alone.",
+    ),
+    optional(
+        "admin.token",
+        Kind::Secret(|c, _, v| c.admin.token = secret(v)),
+        "Proof of operators, 32 characters or more, another one than `cluster.token`; the same for every control plane. \
+         The admin API is served only where it is set. `alyx --server …` sends it.",
+    ),
+    live(
+        "admin.listen",
+        "127.0.0.1:8192",
+        Kind::Text(|c, _, v| c.admin.listen = v),
+        "Where a control plane, `alyx serve` and `alyx dev` listen for operators once `admin.token` is set; port `0` takes \
+         a free one.",
+    ),
+    optional(
+        "admin.tls.cert",
+        Kind::Path(|c, _, v| admin_tls(c).cert = v),
+        "TLS for operators: the certificate of `admin.listen` (PEM), with its chain.",
+    ),
+    optional(
+        "admin.tls.key",
+        Kind::Path(|c, _, v| admin_tls(c).key = v),
+        "The key of `admin.tls.cert` (PEM).",
     ),
 ];

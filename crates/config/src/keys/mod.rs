@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::{
-    Cluster, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions, LogFormat,
-    LogLevel, Logging, Metrics, Realtime, Server, Turso,
+    Admin, Cluster, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions,
+    LogFormat, LogLevel, Logging, Metrics, Realtime, Server, Turso,
 };
 use crate::value::{Input, Kind};
 
@@ -155,6 +155,11 @@ fn blank() -> Config {
             node_id: None,
         },
         metrics: Metrics { listen: None },
+        admin: Admin {
+            token: None,
+            listen: String::new(),
+            tls: None,
+        },
     }
 }
 

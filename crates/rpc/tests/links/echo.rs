@@ -6,9 +6,8 @@ use std::time::Duration;
 use alyx_core::Error;
 use alyx_proto::control::control_server::{Control, ControlServer};
 use alyx_proto::control::{
-    BundleChunk, Directive, FetchBundleRequest, Heartbeat, ListNodesRequest, Nodes, ProposeSchemaReply,
-    ProposeSchemaRequest, ReloadFunctionsReply, ReloadFunctionsRequest, SetDrainReply, SetDrainRequest,
-    Snapshot, WatchRequest,
+    BundleChunk, Directive, FetchBundleRequest, Heartbeat, ListNodesRequest, Nodes, ReloadFunctionsReply,
+    ReloadFunctionsRequest, Snapshot, WatchRequest,
 };
 use alyx_rpc::{Call, Security, Server, bind, serve, to_status};
 use alyx_service::tasks::Tasks;
@@ -208,18 +207,7 @@ impl Control for Service {
         Err(Status::unimplemented(""))
     }
 
-    async fn propose_schema(
-        &self,
-        _: Request<ProposeSchemaRequest>,
-    ) -> Result<Response<ProposeSchemaReply>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<Nodes>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn set_drain(&self, _: Request<SetDrainRequest>) -> Result<Response<SetDrainReply>, Status> {
         Err(Status::unimplemented(""))
     }
 }

@@ -1,0 +1,248 @@
+//! Operators and the admin API: `alyx --server … cluster|nodes|schema|functions …`.
+
+use alyx_tests::{Cluster, Project, Server, eventually};
+use serde_json::{Value, json};
+
+/// A schema to which everything may be added.
+const NOTES: &str = "collections:\n  notes:\n    fields:\n      id: {type: uuid, primary: true, default: auto}\n      \
+                     text: {type: string}\n";
+const TAGS: &str = "  tags:\n    fields:\n      id: {type: uuid, primary: true, default: auto}\n      \
+                    name: {type: string}\n";
+const TOKEN: &str = "operator-0123456789abcdef0123456789abcdef";
+
+fn parsed(printed: &str) -> Value {
+    serde_json::from_str(printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+}
+
+async fn asked(cluster: &Cluster, args: &[&str]) -> Value {
+    let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
+    let (code, printed) = cluster.operate(&args).await;
+    assert_eq!(code, Some(0), "{args:?}: {printed}");
+    parsed(&printed)
+}
+
+#[tokio::test]
+async fn operators_see_the_cluster_and_change_its_schema_live() {
+    let project = Project::with_schema(NOTES);
+    project.write("functions/hello.js", "export default () => 'hello'");
+    let cluster = Cluster::start(&project).await;
+
+    let status = asked(&cluster, &["cluster", "status"]).await;
+    assert_eq!(status["schema_revision"], 1, "{status}");
+    assert_eq!(status["functions"], 1, "{status}");
+    let roles: Vec<_> = status["roles"].as_array().expect("roles").iter().collect();
+    assert!(roles.iter().all(|role| role["ready"] == 2), "{status}");
+    let nodes = asked(&cluster, &["nodes", "list"]).await;
+    let names: Vec<_> = nodes["nodes"]
+        .as_array()
+        .expect("nodes")
+        .iter()
+        .map(|node| &node["name"])
+        .collect();
+    assert_eq!(names.len(), 6, "{nodes}");
+    assert!(names.contains(&&json!("gateway-1")), "{nodes}");
+    let (code, table) = cluster.operate(&["nodes", "list"]).await;
+    assert_eq!(code, Some(0), "{table}");
+    assert!(
+        table.starts_with("NAME") && table.contains("realtime-node-0"),
+        "{table}"
+    );
+    let (_, table) = cluster.operate(&["functions", "list"]).await;
+    assert!(table.contains("hello") && table.contains("node"), "{table}");
+
+    let mut socket = cluster.socket().await;
+    socket.subscribe(json!({"collection": "notes"})).await;
+    project.write("next.yaml", &format!("{NOTES}{TAGS}"));
+    let next = project.path().join("next.yaml");
+    let next = next.to_str().expect("a path");
+    let (code, planned) = cluster.operate(&["schema", "plan", next]).await;
+    assert_eq!(code, Some(0), "{planned}");
+    assert!(planned.contains("+ collections.tags"), "{planned}");
+    assert_eq!(
+        asked(&cluster, &["schema", "history"]).await["revisions"][0]["revision"],
+        1
+    );
+
+    let applied = asked(&cluster, &["schema", "apply", next]).await;
+    assert_eq!(
+        (&applied["applied"], &applied["schema_revision"]),
+        (&json!(true), &json!(2))
+    );
+    eventually("all nodes follow", || async {
+        let status = asked(&cluster, &["cluster", "status"]).await;
+        let behind = status["roles"]
+            .as_array()
+            .expect("roles")
+            .iter()
+            .any(|role| role["behind"] != 0);
+        if behind { Err(status) } else { Ok(()) }
+    })
+    .await;
+    // Both gateways serve it, both realtime nodes follow it, and the old socket has missed nothing.
+    for gateway in [0, 1] {
+        let http = cluster.gateway(gateway);
+        let mut live = cluster.socket().await;
+        live.subscribe(json!({"collection": "tags"})).await;
+        let made = http.post("/api/collections/tags", &json!({"name": "new"})).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        assert_eq!(live.delta().await["inserts"][0]["name"], "new");
+    }
+    let made = cluster
+        .http()
+        .post("/api/collections/notes", &json!({"text": "still"}))
+        .await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let mut seen = false;
+    while !seen {
+        let frame = socket.receive().await;
+        let docs = match frame["type"].as_str() {
+            Some("snapshot") => &frame["payload"]["docs"],
+            Some("delta") => &frame["payload"]["changes"]["inserts"],
+            _ => panic!("{frame}"),
+        };
+        seen = docs
+            .as_array()
+            .expect("docs")
+            .iter()
+            .any(|doc| doc["text"] == "still");
+    }
+
+    let (code, source) = cluster.operate(&["schema", "get"]).await;
+    assert_eq!((code, source), (Some(0), format!("{NOTES}{TAGS}")));
+    let (_, source) = cluster.operate(&["schema", "get", "--revision", "1"]).await;
+    assert_eq!(source, NOTES);
+    let history = asked(&cluster, &["schema", "history"]).await;
+    assert_eq!(history["revisions"][0]["in_force"], true, "{history}");
+
+    // What would lose data is refused with its price, what is no schema with all its problems.
+    project.write("less.yaml", NOTES);
+    let less = project.path().join("less.yaml");
+    for verb in ["plan", "apply"] {
+        let (code, refused) = cluster
+            .operate(&["schema", verb, less.to_str().expect("a path")])
+            .await;
+        assert_eq!(code, Some(64), "{refused}");
+        for told in ["! collections.tags", "would lose:", "instead:", "migration"] {
+            assert!(refused.contains(told), "{told}: {refused}");
+        }
+    }
+    project.write(
+        "broken.yaml",
+        "collections:\n  notes:\n    fields:\n      id: {type: uid}\n",
+    );
+    let broken = project.path().join("broken.yaml");
+    let (code, told) = cluster
+        .operate(&["schema", "apply", broken.to_str().expect("a path")])
+        .await;
+    assert_eq!(code, Some(64), "{told}");
+    assert!(told.contains("uid") && told.contains("SCHEMA_INVALID"), "{told}");
+    assert_eq!(
+        asked(&cluster, &["cluster", "status"]).await["schema_revision"],
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_schema_that_was_applied_outlives_the_control_plane_that_applied_it() {
+    let project = Project::with_schema(NOTES);
+    let mut cluster = Cluster::start(&project).await;
+    project.write("next.yaml", &format!("{NOTES}{TAGS}"));
+    let next = project.path().join("next.yaml");
+    asked(&cluster, &["schema", "apply", next.to_str().expect("a path")]).await;
+    cluster.kill(alyx_tests::Part::ControlPlane, 0).await;
+    cluster.restart(alyx_tests::Part::ControlPlane, 0).await;
+    let status = asked(&cluster, &["cluster", "status"]).await;
+    assert_eq!(
+        (&status["schema_revision"], &status["troubles"]),
+        (&json!(2), &json!([])),
+        "{status}"
+    );
+    let made = cluster
+        .http()
+        .post("/api/collections/tags", &json!({"name": "kept"}))
+        .await;
+    assert_eq!(made.status, 201, "{made:?}");
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_told_with_its_remedy_and_an_exit_code() {
+    let project = Project::with_schema(NOTES);
+    let env = [("ALYX_ADMIN_TOKEN", TOKEN), ("ALYX_ADMIN_LISTEN", "127.0.0.1:0")];
+    let server = Server::start_with(&project, &["serve"], &env).await;
+    let output = server.output();
+    let line = output
+        .lines()
+        .find(|line| line.contains("Admin"))
+        .expect("an admin API");
+    let admin = line.split_whitespace().last().expect("an address").to_owned();
+    let encrypted = admin.replacen("http", "https", 1);
+    let public = server.base();
+    let check = async |server: &str, token: Option<&str>, code: i32, told: &str| {
+        let env: Vec<_> = token
+            .map(|token| ("ALYX_ADMIN_TOKEN", token))
+            .into_iter()
+            .collect();
+        let args = ["--server", server, "cluster", "status"];
+        let (ended, printed) = Server::run(&project, &args, &env).await;
+        assert_eq!(ended, Some(code), "{args:?}: {printed}");
+        assert!(printed.contains(told), "{told}: {printed}");
+        assert!(!printed.contains(TOKEN), "{printed}");
+    };
+    check(&admin, Some(TOKEN), 0, "all roles in one process").await;
+    check(&admin, None, 64, "ALYX_ADMIN_TOKEN").await;
+    check(&admin, Some("short"), 64, "32 characters").await;
+    check(&admin, Some(&"x".repeat(40)), 77, "admin.token").await;
+    check("localhost:1", Some(TOKEN), 64, "http://host:port").await;
+    check("http://127.0.0.1:1", Some(TOKEN), 69, "nothing listens there").await;
+    check(&encrypted, Some(TOKEN), 69, "does not speak TLS").await;
+    check(&public, Some(TOKEN), 69, "no admin API").await;
+
+    // All roles in one process: schemas are planned and applied all the same, and there are no nodes.
+    project.write("next.yaml", &format!("{NOTES}{TAGS}"));
+    let env = [("ALYX_ADMIN_TOKEN", TOKEN), ("ALYX_SERVER", admin.as_str())];
+    let (code, printed) = Server::run(&project, &["schema", "apply", "next.yaml"], &env).await;
+    assert_eq!(code, Some(0), "{printed}");
+    let made = server
+        .http()
+        .post("/api/collections/tags", &json!({"name": "new"}))
+        .await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let (code, printed) = Server::run(&project, &["nodes", "drain", "gateway"], &env).await;
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("one process"), "{printed}");
+}
+
+#[tokio::test]
+async fn an_admin_api_without_a_sound_secret_does_not_start() {
+    let project = Project::with_schema(NOTES);
+    let same = "0123456789abcdef0123456789abcdef";
+    let check = async |env: &[(&str, &str)], named: &str| {
+        let (code, printed) = Server::run(&project, &["serve"], env).await;
+        assert_eq!(code, Some(64), "{printed}");
+        assert!(printed.contains(named), "{named}: {printed}");
+        assert!(!printed.contains(same), "{printed}");
+    };
+    check(&[("ALYX_ADMIN_TOKEN", "short")], "admin.token").await;
+    check(
+        &[("ALYX_ADMIN_TOKEN", same), ("ALYX_CLUSTER_TOKEN", same)],
+        "the same as `cluster.token`",
+    )
+    .await;
+    check(
+        &[
+            ("ALYX_ADMIN_TOKEN", same),
+            ("ALYX_ADMIN_TLS_CERT", "/nowhere.pem"),
+        ],
+        "admin.tls.key",
+    )
+    .await;
+    check(
+        &[
+            ("ALYX_ADMIN_TOKEN", same),
+            ("ALYX_ADMIN_TLS_CERT", "/nowhere.pem"),
+            ("ALYX_ADMIN_TLS_KEY", "/nowhere.pem"),
+        ],
+        "admin.tls.cert",
+    )
+    .await;
+}
