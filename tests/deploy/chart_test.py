@@ -145,6 +145,16 @@ class Chart(unittest.TestCase):
                         with self.subTest(variant, component=component, name=name):
                             self.assertEqual(variable["valueFrom"]["secretKeyRef"]["name"], "the-secret")
 
+    def test_control_planes_alone_hold_the_operators_token(self):
+        for role in ROLES:
+            variable = environment(workloads(render(SECRET + ["secrets.adminTokenKey=operators"]))[role])
+            token = variable.get("ALYX_ADMIN_TOKEN")
+            if role == "control-plane":
+                self.assertEqual(token["valueFrom"]["secretKeyRef"],
+                                 {"name": "the-secret", "key": "operators", "optional": True})
+            else:
+                self.assertIsNone(token, role)
+
     def test_function_workers_are_told_neither_the_database_nor_nats(self):
         documents = render(SECRET)
         told = set(environment(workloads(documents)["function-worker"]))
@@ -202,6 +212,7 @@ class Chart(unittest.TestCase):
             (SECRET + ["gateway.replicas=0"], "replicas"),
             (SECRET + ["libsql.url=db.example.com"], "url"),
             (SECRET + ["config.ALYX_CLUSTER_TOKEN=plain"], "ALYX_CLUSTER_TOKEN"),
+            (SECRET + ["config.ALYX_ADMIN_TOKEN=plain"], "ALYX_ADMIN_TOKEN"),
             (SECRET + ["cluster.name=a.b"], "name"),
         ]:
             with self.subTest(values):

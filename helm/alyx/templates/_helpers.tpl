@@ -82,6 +82,16 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
       key: {{ .Values.secrets.databaseTokenKey }}
 {{- end }}
 
+{{/* Optional: without the key there is no admin API. */}}
+{{- define "alyx.env.operators" -}}
+- name: ALYX_ADMIN_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "alyx.secret" . }}
+      key: {{ .Values.secrets.adminTokenKey }}
+      optional: true
+{{- end }}
+
 {{/* Readiness takes a pod out of its service; liveness restarts only a process that no longer answers at all. */}}
 {{- define "alyx.probes" -}}
 startupProbe:
@@ -181,7 +191,7 @@ checksum/project: {{ $root.Values.project.files | toJson | sha256sum }}
 
 {{/*
 The pod of one role. A dict: root, component (its name and its command), values, image; `data` where it reads or writes
-the database, `public` where it serves clients, `keeps` where its /data is a claim of the workload's own.
+the database, `public` where it serves clients, `operators` where it answers them, `keeps` where its /data is a claim of the workload's own.
 */}}
 {{- define "alyx.pod" -}}
 {{- $root := .root -}}
@@ -206,6 +216,9 @@ spec:
         {{- include "alyx.env.member" $root | nindent 8 }}
         {{- if .data }}
         {{- include "alyx.env.data" $root | nindent 8 }}
+        {{- end }}
+        {{- if .operators }}
+        {{- include "alyx.env.operators" $root | nindent 8 }}
         {{- end }}
       ports:
         {{- if .public }}
