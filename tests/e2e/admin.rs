@@ -1,7 +1,9 @@
 //! Operators and the admin API: `alyx --server … cluster|nodes|schema|functions …`.
 
-use alyx_tests::{Cluster, Project, Server, eventually};
+use alyx_tests::{Cluster, Project, Server, Shape, eventually};
 use serde_json::{Value, json};
+
+use crate::authority::Authority;
 
 /// A schema to which everything may be added.
 const NOTES: &str = "collections:\n  notes:\n    fields:\n      id: {type: uuid, primary: true, default: auto}\n      \
@@ -14,6 +16,14 @@ fn parsed(printed: &str) -> Value {
     serde_json::from_str(printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
 }
 
+/// Where a server's banner says that operators reach it.
+fn admin_of(server: &Server) -> String {
+    let output = server.output();
+    let mut lines = output.lines();
+    let line = lines.find(|line| line.contains("Admin")).expect("an admin API");
+    line.split_whitespace().last().expect("an address").to_owned()
+}
+
 async fn asked(cluster: &Cluster, args: &[&str]) -> Value {
     let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
     let (code, printed) = cluster.operate(&args).await;
@@ -22,11 +32,10 @@ async fn asked(cluster: &Cluster, args: &[&str]) -> Value {
 }
 
 #[tokio::test]
-async fn operators_see_the_cluster_and_change_its_schema_live() {
+async fn operators_see_the_cluster_its_nodes_and_its_functions() {
     let project = Project::with_schema(NOTES);
     project.write("functions/hello.js", "export default () => 'hello'");
     let cluster = Cluster::start(&project).await;
-
     let status = asked(&cluster, &["cluster", "status"]).await;
     assert_eq!(status["schema_revision"], 1, "{status}");
     assert_eq!(status["functions"], 1, "{status}");
@@ -49,6 +58,12 @@ async fn operators_see_the_cluster_and_change_its_schema_live() {
     );
     let (_, table) = cluster.operate(&["functions", "list"]).await;
     assert!(table.contains("hello") && table.contains("node"), "{table}");
+}
+
+#[tokio::test]
+async fn operators_change_the_schema_live() {
+    let project = Project::with_schema(NOTES);
+    let cluster = Cluster::start(&project).await;
 
     let mut socket = cluster.socket().await;
     socket.subscribe(json!({"collection": "notes"})).await;
@@ -113,33 +128,78 @@ async fn operators_see_the_cluster_and_change_its_schema_live() {
     assert_eq!(source, NOTES);
     let history = asked(&cluster, &["schema", "history"]).await;
     assert_eq!(history["revisions"][0]["in_force"], true, "{history}");
+}
 
-    // What would lose data is refused with its price, what is no schema with all its problems.
-    project.write("less.yaml", NOTES);
-    let less = project.path().join("less.yaml");
-    for verb in ["plan", "apply"] {
-        let (code, refused) = cluster
-            .operate(&["schema", verb, less.to_str().expect("a path")])
+#[tokio::test]
+async fn what_would_lose_data_or_is_no_schema_is_refused_with_its_remedy() {
+    let project = Project::with_schema(&format!("{NOTES}{TAGS}"));
+    let shape = Shape {
+        gateways: 1,
+        realtime_nodes: 1,
+        function_workers: 1,
+        ..Shape::default()
+    };
+    let cluster = Cluster::start_with(&project, shape, &[]).await;
+    let propose = async |verb: &str, name: &str, schema: &str| {
+        project.write(name, schema);
+        let path = project.path().join(name);
+        let (code, told) = cluster
+            .operate(&["schema", verb, path.to_str().expect("a path")])
             .await;
-        assert_eq!(code, Some(64), "{refused}");
+        assert_eq!(code, Some(64), "{told}");
+        told
+    };
+    for verb in ["plan", "apply"] {
+        let refused = propose(verb, "less.yaml", NOTES).await;
         for told in ["! collections.tags", "would lose:", "instead:", "migration"] {
             assert!(refused.contains(told), "{told}: {refused}");
         }
     }
-    project.write(
-        "broken.yaml",
-        "collections:\n  notes:\n    fields:\n      id: {type: uid}\n",
-    );
-    let broken = project.path().join("broken.yaml");
-    let (code, told) = cluster
-        .operate(&["schema", "apply", broken.to_str().expect("a path")])
-        .await;
-    assert_eq!(code, Some(64), "{told}");
+    let broken = "collections:\n  notes:\n    fields:\n      id: {type: uid}\n";
+    let told = propose("apply", "broken.yaml", broken).await;
     assert!(told.contains("uid") && told.contains("SCHEMA_INVALID"), "{told}");
-    assert_eq!(
-        asked(&cluster, &["cluster", "status"]).await["schema_revision"],
-        2
-    );
+    let status = asked(&cluster, &["cluster", "status"]).await;
+    assert_eq!(status["schema_revision"], 1, "{status}");
+}
+
+#[tokio::test]
+async fn over_tls_the_servers_certificate_must_be_trusted() {
+    let project = Project::with_schema(NOTES);
+    let authority = Authority::new(&project, "ca.pem");
+    authority.issue(&project, "127.0.0.1", ("server.pem", "server.key"));
+    Authority::new(&project, "other.pem");
+    let env = [
+        ("ALYX_ADMIN_TOKEN", TOKEN),
+        ("ALYX_ADMIN_LISTEN", "127.0.0.1:0"),
+        ("ALYX_ADMIN_TLS_CERT", "server.pem"),
+        ("ALYX_ADMIN_TLS_KEY", "server.key"),
+    ];
+    let server = Server::start_with(&project, &["serve"], &env).await;
+    let admin = admin_of(&server);
+    assert!(admin.starts_with("https://"), "{admin}");
+    let plain = admin.replacen("https", "http", 1);
+    let check = async |args: &[&str], code: i32, told: &str| {
+        let args = [args, &["cluster", "status"]].concat();
+        let env = [("ALYX_ADMIN_TOKEN", TOKEN)];
+        let (ended, printed) = Server::run(&project, &args, &env).await;
+        assert_eq!(ended, Some(code), "{args:?}: {printed}");
+        assert!(printed.contains(told), "{told}: {printed}");
+    };
+    check(
+        &["--server", &admin, "--ca", "ca.pem"],
+        0,
+        "all roles in one process",
+    )
+    .await;
+    check(
+        &["--server", &admin, "--ca", "other.pem"],
+        69,
+        "the authority that signed it",
+    )
+    .await;
+    check(&["--server", &admin], 69, "the authority that signed it").await;
+    check(&["--server", &plain], 69, "https:// in place of http://").await;
+    check(&["--server", &admin, "--ca", "nowhere.pem"], 64, "nowhere.pem").await;
 }
 
 #[tokio::test]
@@ -169,12 +229,7 @@ async fn what_goes_wrong_is_told_with_its_remedy_and_an_exit_code() {
     let project = Project::with_schema(NOTES);
     let env = [("ALYX_ADMIN_TOKEN", TOKEN), ("ALYX_ADMIN_LISTEN", "127.0.0.1:0")];
     let server = Server::start_with(&project, &["serve"], &env).await;
-    let output = server.output();
-    let line = output
-        .lines()
-        .find(|line| line.contains("Admin"))
-        .expect("an admin API");
-    let admin = line.split_whitespace().last().expect("an address").to_owned();
+    let admin = admin_of(&server);
     let encrypted = admin.replacen("http", "https", 1);
     let public = server.base();
     let check = async |server: &str, token: Option<&str>, code: i32, told: &str| {

@@ -10,6 +10,11 @@ use alyx_rpc::{Channel, connect, connect_operator, from_status};
 use alyx_service::cluster::Role;
 use alyx_service::state::ControlPlane as _;
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use crate::support::{NOTES, OPERATOR, POSTS, Site, eventually, security};
 
@@ -294,4 +299,34 @@ async fn neither_token_opens_what_the_other_one_is_for() {
         .list_nodes(alyx_proto::control::ListNodesRequest {})
         .await;
     assert_eq!(refused.expect_err("a role's call").code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn operators_find_reflection_and_whoever_asks_finds_health() {
+    let site = Site::new();
+    let plane = site.plane("one").await;
+    let ask = async |token: &str| {
+        let channel = connect_operator(&plane.admin, token, None).expect("an address");
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let reply = ServerReflectionClient::new(channel)
+            .server_reflection_info(tokio_stream::iter([request]))
+            .await?;
+        reply.into_inner().message().await
+    };
+    let reply = ask(OPERATOR).await.expect("answered").expect("a message");
+    assert!(format!("{reply:?}").contains("alyx.admin.v1.Admin"), "{reply:?}");
+    let refused = ask("0123456789abcdef0123456789abcdef")
+        .await
+        .expect_err("no operator");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let nobody = connect_operator(&plane.admin, &"x".repeat(32), None).expect("an address");
+    let health = HealthClient::new(nobody)
+        .check(HealthCheckRequest {
+            service: String::new(),
+        })
+        .await;
+    health.expect("anyone may ask");
 }
