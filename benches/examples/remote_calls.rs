@@ -156,7 +156,7 @@ async fn call(functions: &SharedFunctions, data: &Arc<dyn DataService>, input: &
             input: Bytes::from_static(input),
             auth: None,
             deadline: Instant::now() + Duration::from_secs(30),
-            traceparent: None,
+            trace: None,
             idempotent: false,
             data: Arc::clone(data),
         })

@@ -315,6 +315,7 @@ impl state::ControlPlane for ControlPlane {
     }
 
     async fn reload_functions(&self) -> Result<usize> {
+        tracing::debug!("the functions are to be read again");
         let applied = self.applied.lock().await;
         let functions = self.refresh_functions().await?;
         self.publish(applied.id, None, functions);

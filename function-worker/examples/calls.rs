@@ -81,7 +81,7 @@ async fn call(worker: &FunctionWorker, data: &Arc<dyn DataService>) -> Bytes {
             input: Bytes::from_static(br#"{"name":"Ann"}"#),
             auth: None,
             deadline: Instant::now() + Duration::from_secs(30),
-            traceparent: None,
+            trace: None,
             idempotent: false,
             data: Arc::clone(data),
         })

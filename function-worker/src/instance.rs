@@ -3,14 +3,16 @@
 //! Three tasks serve it: one reads its frames, one writes to it, one waits for its end. A call costs no task of
 //! its own. However a call ends, it leaves `pending` exactly once, and its [`Slot`] is given back then.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use alyx_core::RequestId;
+use alyx_core::{RequestId, TraceContext};
 use alyx_service::data::SharedData;
 use alyx_service::function::{Invocation, LogEntry, Outcome};
 use alyx_service::state::Function;
+use alyx_service::trace;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -45,10 +47,17 @@ pub(crate) struct Pending {
     pub(crate) log: CallLog,
     pub(crate) data: DataHandle,
     pub(crate) deadline: Instant,
-    request_id: RequestId,
+    origin: Origin,
     /// Told to stop; its caller has had its answer or is gone.
     cancelled: bool,
     slot: Slot,
+}
+
+/// What a call's lines of the log are found by.
+#[derive(Debug, Clone)]
+struct Origin {
+    request_id: RequestId,
+    trace: Option<TraceContext>,
 }
 
 /// A [`SharedData`] that can be printed.
@@ -214,7 +223,10 @@ impl Instance {
             log: CallLog::default(),
             data: DataHandle(Arc::clone(&invocation.data)),
             deadline,
-            request_id: invocation.request_id.clone(),
+            origin: Origin {
+                request_id: invocation.request_id.clone(),
+                trace: invocation.trace,
+            },
             cancelled: false,
             slot,
         };
@@ -229,6 +241,10 @@ impl Instance {
             .push(FrameType::Invoke, stream, &invocation.input, |out| {
                 out.put_slice(br#"{"request_id":"#);
                 write_json_string(out, invocation.request_id.as_str());
+                if let Some(trace) = invocation.trace {
+                    // Writing to memory does not fail.
+                    let _ = write!(out.writer(), r#","traceparent":"{trace}""#);
+                }
                 if let Some(auth) = &invocation.auth {
                     out.put_slice(br#","auth":"#);
                     out.put_slice(auth);
@@ -247,29 +263,32 @@ impl Instance {
             reply,
             log,
             slot,
-            request_id,
+            origin,
             ..
         } = pending;
         let logs = log.into_entries();
         // The slot first: who gets the answer may call again at once.
         drop(slot);
         if let Err(Ended::Done { logs, .. }) = reply.send(Ended::Done { outcome, logs }) {
-            self.trace_log(&request_id, logs);
+            self.trace_log(&origin, logs);
         }
     }
 
     /// Ends a call that went on past its grace. Nobody waits for it any more.
     pub(crate) fn give_up(&self, stream: u64) {
         if let Some(pending) = self.take(stream) {
-            self.trace_log(&pending.request_id, pending.log.into_entries());
+            self.trace_log(&pending.origin, pending.log.into_entries());
         }
     }
 
     /// Writes the lines of a call whose caller does not get them to the server's log.
-    fn trace_log(&self, request_id: &RequestId, logs: Vec<LogEntry>) {
-        for LogEntry { level, message, .. } in logs {
-            tracing::info!(function = self.function.name, %request_id, level, message, "function log");
-        }
+    fn trace_log(&self, origin: &Origin, logs: Vec<LogEntry>) {
+        let request_id = &origin.request_id;
+        trace::sync_within(origin.trace, || {
+            for LogEntry { level, message, .. } in logs {
+                tracing::info!(function = self.function.name, %request_id, level, message, "function log");
+            }
+        });
     }
 
     /// Tells a call to stop. No new call comes here before it has.
@@ -317,7 +336,7 @@ impl Instance {
     pub(crate) fn finish_all(&self, reason: &Arc<str>) {
         let calls = std::mem::take(&mut *self.pending.lock());
         for (_, call) in calls {
-            self.trace_log(&call.request_id, call.log.into_entries());
+            self.trace_log(&call.origin, call.log.into_entries());
             drop(call.slot);
             let _ = call.reply.send(Ended::Crashed {
                 reason: Arc::clone(reason),

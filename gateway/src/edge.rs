@@ -7,12 +7,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use alyx_core::Error;
+use alyx_core::{Error, TraceContext};
+use alyx_service::trace;
 use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Request, Response, StatusCode};
 use tower::Service as _;
 
@@ -25,6 +26,7 @@ use crate::route::{Matched, Route};
 use crate::routes::{self, Context};
 
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest plain-text reply of a library that is taken over into the envelope, in bytes.
 const MAX_REASON: usize = 4096;
 
@@ -42,8 +44,15 @@ impl Edge {
         Arc::new(Self { app, cors, router })
     }
 
-    /// Answers one request of a connection that counts in `shard`.
+    /// Answers one request of a connection that counts in `shard`, as a part of the caller's trace or of a new one.
     pub(crate) async fn answer(&self, request: Request<Body>, shard: ShardId) -> Reply {
+        let told = request.headers().get(TRACEPARENT);
+        let trace = told.and_then(|value| TraceContext::parse(value.as_bytes()));
+        let trace = trace.unwrap_or_else(TraceContext::new);
+        trace::within(Some(trace), self.answer_traced(request, shard)).await
+    }
+
+    async fn answer_traced(&self, request: Request<Body>, shard: ShardId) -> Reply {
         let started = Instant::now();
         let _in_flight = self.app.metrics.request_started(shard);
         let tag = RequestTag::of(request.headers());

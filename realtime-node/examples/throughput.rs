@@ -139,6 +139,7 @@ async fn follow(setup: &Setup, groups: u64, query: impl Fn(u64) -> Json) -> Resu
                 group,
                 query,
                 have: None,
+                trace: None,
             };
             let _ = sender.send(open).await;
         }
@@ -211,6 +212,7 @@ fn message(seq: u64, rooms: u64) -> Commit {
     Commit {
         position: Seq(seq),
         changes: Arc::new([change]),
+        traces: Vec::new(),
     }
 }
 

@@ -233,7 +233,9 @@ impl Engine {
         match message {
             Message::Join { link, events, full } => self.links.add(link, Link::new(events, full)),
             Message::Command { link, command } => match command {
-                GroupCommand::Open { group, query, have } => self.open(link, group, query, have),
+                GroupCommand::Open {
+                    group, query, have, ..
+                } => self.open(link, group, query, have),
                 GroupCommand::Close { group } => {
                     if let Some(index) = self.links.leave(link, group) {
                         self.forget_member(index, link, group);

@@ -175,6 +175,7 @@ mod tests {
         Commit {
             position: Seq(last),
             changes: (first..=last).map(change).collect(),
+            traces: Vec::new(),
         }
     }
 

@@ -185,6 +185,11 @@ export class Context {
     return this.#invocation.meta.request_id;
   }
 
+  /** Where the call belongs in a trace, as the W3C header `traceparent` has it; null where it belongs to none. */
+  get traceparent() {
+    return this.#invocation.meta.traceparent ?? null;
+  }
+
   get function_name() {
     return this.#invocation.shared.name;
   }
@@ -230,7 +235,10 @@ class Hybrid {
       return this.context[key];
     }
     const value = input[key];
-    return value === undefined && key === "body" ? this.context.input : value;
+    if (value === undefined && key === "body") {
+      return this.context.input;
+    }
+    return value === undefined && key === "traceparent" ? this.context.traceparent : value;
   }
 
   has(input, key) {

@@ -12,3 +12,4 @@ mod operations;
 mod realtime;
 mod reload;
 mod rest;
+mod trace;

@@ -74,6 +74,7 @@ async fn measure(remote: bool) -> Result<(), Failure> {
             group: GroupId(room),
             query: Arc::new(parse_query_json(&setup.collection, &query)?),
             have: None,
+            trace: None,
         };
         link.commands.send(open).await?;
     }
@@ -221,5 +222,6 @@ fn message(seq: u64) -> Commit {
     Commit {
         position: Seq(seq),
         changes: Arc::new([change]),
+        traces: Vec::new(),
     }
 }

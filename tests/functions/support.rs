@@ -101,7 +101,7 @@ impl Project {
             input: Bytes::from(input.to_string()),
             auth: Some(Bytes::from_static(br#"{"id":"ann"}"#)),
             deadline: Instant::now() + PLENTY,
-            traceparent: None,
+            trace: None,
             idempotent: false,
             data: self.data.clone(),
         }

@@ -452,6 +452,12 @@ impl Cluster {
         nodes.chain(engines).collect()
     }
 
+    /// What one node has printed so far.
+    pub fn printed(&self, part: Part, number: usize) -> String {
+        let process = self.node(part, number).process.as_ref();
+        process.map(Process::output).unwrap_or_default()
+    }
+
     fn gateways(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.part == Part::Gateway)
     }

@@ -6,6 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 const LONGEST: Duration = Duration::from_secs(30);
@@ -27,8 +28,18 @@ impl Socket {
 
     /// A socket to the server at `http://host:port` that has received `connected`; an error where that fails.
     pub async fn open(base: &str) -> Result<Self, String> {
+        Self::open_with(base, &[]).await
+    }
+
+    /// The same with further headers of the handshake.
+    pub async fn open_with(base: &str, headers: &[(&'static str, &str)]) -> Result<Self, String> {
         let url = format!("{}/api/realtime", base.replacen("http", "ws", 1));
-        let (stream, _) = connect_async(url).await.map_err(|error| error.to_string())?;
+        let mut request = url.into_client_request().map_err(|error| error.to_string())?;
+        for (name, value) in headers {
+            let value = value.parse().map_err(|_| format!("no header value: {value}"))?;
+            request.headers_mut().insert(*name, value);
+        }
+        let (stream, _) = connect_async(request).await.map_err(|error| error.to_string())?;
         let mut socket = Self {
             stream,
             client_id: String::new(),

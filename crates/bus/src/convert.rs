@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use alyx_core::Seq;
+use alyx_core::{Seq, TraceContext};
 use alyx_proto::bus::{Announcement, Change, Commit, Lost, Op, announcement::Body};
 use alyx_store::ChangeOp;
 use bytes::Bytes;
@@ -31,6 +31,11 @@ pub(crate) fn commit(commit: &alyx_store::Commit) -> Option<Commit> {
     (numbered && last == commit.position).then(|| Commit {
         first,
         changes: commit.changes.iter().map(change).collect(),
+        traces: commit
+            .traces
+            .iter()
+            .map(|trace| trace.to_bytes().to_vec().into())
+            .collect(),
     })
 }
 
@@ -71,10 +76,17 @@ pub(crate) fn read_commit(commit: Commit) -> Result<alyx_store::Commit, Unreadab
     if commit.first == 0 || count == 0 {
         return Err(Unreadable::Unsound);
     }
+    let traces = commit
+        .traces
+        .iter()
+        .take(alyx_store::Commit::MAX_TRACES)
+        .filter_map(|trace| TraceContext::from_bytes(trace));
+    let traces = traces.collect();
     let changes = (commit.first..).zip(commit.changes).map(read_change);
     Ok(alyx_store::Commit {
         position: Seq(past - 1),
         changes: changes.collect::<Result<Arc<[_]>, _>>()?,
+        traces,
     })
 }
 
@@ -95,4 +107,32 @@ fn read_change((seq, change): (u64, Change)) -> Result<alyx_store::Change, Unrea
         old: change.old.map(Arc::from),
         new: change.new.map(Arc::from),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_tells_its_traces_and_only_as_many_as_it_may() {
+        let traces: Vec<TraceContext> = (0..10).map(|_| TraceContext::new()).collect();
+        let change = alyx_store::Change {
+            seq: Seq(7),
+            collection: "c".into(),
+            op: ChangeOp::Delete,
+            old: Some("{}".into()),
+            new: None,
+        };
+        let sent = alyx_store::Commit {
+            position: Seq(7),
+            changes: Arc::new([change]),
+            traces: traces.clone(),
+        };
+        let mut wire = commit(&sent).expect("numbered");
+        wire.traces[1] = Bytes::from_static(b"no trace");
+        let read = read_commit(wire).expect("sound");
+        let most = alyx_store::Commit::MAX_TRACES;
+        let expected: Vec<TraceContext> = [&traces[..1], &traces[2..most]].concat();
+        assert_eq!(read.traces, expected);
+    }
 }

@@ -114,6 +114,7 @@ mod tests {
                 old: None,
                 new: Some("x".repeat(size)),
             }],
+            traces: Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@ mod error;
 mod ids;
 mod sql;
 mod suggest;
+mod trace;
 mod units;
 mod value;
 
@@ -15,5 +16,6 @@ pub use error::{Detail, Error, ErrorKind, Result};
 pub use ids::{ClientId, InvocationId, RequestId, Seq, new_uuid_v7};
 pub use sql::{Row, Statement};
 pub use suggest::nearest;
+pub use trace::TraceContext;
 pub use units::{UnitError, format_duration, parse_duration, parse_size};
 pub use value::Value;

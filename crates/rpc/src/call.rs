@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use alyx_core::RequestId;
+use alyx_core::{RequestId, TraceContext};
+use alyx_service::trace;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
@@ -21,8 +22,8 @@ pub struct Call {
     pub deadline: Option<Instant>,
     /// The request at the edge that caused it.
     pub request_id: Option<RequestId>,
-    /// Its place in a trace, as the header holds it.
-    pub traceparent: Option<String>,
+    /// Its place in a trace. A call without one is sent as a part of the trace that its caller's task belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 impl Call {
@@ -53,7 +54,9 @@ impl Call {
             REQUEST_ID,
             self.request_id.as_ref().map(RequestId::as_str),
         );
-        set(metadata, TRACEPARENT, self.traceparent.as_deref());
+        if let Some(trace) = self.trace.or_else(trace::current) {
+            set(metadata, TRACEPARENT, Some(&trace.to_string()));
+        }
         request
     }
 
@@ -67,9 +70,9 @@ impl Call {
             request_id: text(REQUEST_ID)
                 .filter(|id| !id.is_empty() && id.len() <= MAX_ID)
                 .map(|id| RequestId::from(id.to_owned())),
-            traceparent: text(TRACEPARENT)
-                .filter(|parent| is_traceparent(parent))
-                .map(str::to_owned),
+            trace: metadata
+                .get(TRACEPARENT)
+                .and_then(|value| TraceContext::parse(value.as_bytes())),
         }
     }
 }
@@ -98,16 +101,6 @@ fn timeout(text: &str) -> Option<Duration> {
     })
 }
 
-/// Version, trace id, parent id and flags in lower-case hexadecimal.
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
-    lengths == [2, 32, 16, 2]
-        && parts
-            .iter()
-            .all(|part| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,11 +110,11 @@ mod tests {
         let call = Call {
             deadline: Instant::now().checked_add(Duration::from_secs(60)),
             request_id: Some(RequestId::from("r-1".to_owned())),
-            traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+            trace: Some(TraceContext::new()),
         };
         let read = Call::of(call.request(()).metadata());
         assert_eq!(read.request_id, call.request_id);
-        assert_eq!(read.traceparent, call.traceparent);
+        assert_eq!(read.trace, call.trace);
         let left = read
             .deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -149,12 +142,26 @@ mod tests {
         check("1é", None);
     }
 
+    #[tokio::test]
+    async fn a_call_belongs_to_the_trace_of_its_task_unless_it_says_otherwise() {
+        let (task, own) = (TraceContext::new(), TraceContext::new());
+        let sent = |call: &Call| Call::of(call.request(()).metadata()).trace;
+        trace::within(Some(task), async {
+            assert_eq!(sent(&Call::default()), Some(task));
+            let call = Call {
+                trace: Some(own),
+                ..Call::default()
+            };
+            assert_eq!(sent(&call), Some(own));
+        })
+        .await;
+        assert_eq!(sent(&Call::default()), None);
+    }
+
     #[test]
     fn a_traceparent_of_another_form_is_left_out() {
-        let check = |text: &str, expected: bool| assert_eq!(is_traceparent(text), expected, "{text}");
-        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true);
-        check("00-4BF92F3577B34DA6A3CE929D0E0E4736-00F067AA0BA902B7-01", false);
-        check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", false);
-        check("", false);
+        let mut metadata = MetadataMap::new();
+        metadata.insert(TRACEPARENT, "00-4BF92F-00F067AA-01".parse().expect("a value"));
+        assert_eq!(Call::of(&metadata), Call::default());
     }
 }

@@ -25,6 +25,7 @@ mod security;
 mod server;
 mod status;
 mod token;
+mod traced;
 
 pub use auth::Gate;
 pub use backoff::Backoff;

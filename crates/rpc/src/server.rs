@@ -13,6 +13,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::auth::{Gate, Guard};
+use crate::traced::Tracing;
 
 /// Streams of one connection at a time; the next one waits.
 const MAX_STREAMS: u32 = 4096;
@@ -107,6 +108,7 @@ pub async fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .layer(Guard(gate))
+        .layer(Tracing)
         .add_routes(routes.add_service(health_service));
     let incoming = TcpIncoming::from(listener.listener).with_nodelay(Some(true));
     let mut drain = phases.clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alyx_core::{InvocationId, RequestId, Result};
+use alyx_core::{InvocationId, RequestId, Result, TraceContext};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Serialize;
@@ -43,8 +43,8 @@ pub struct Invocation {
     pub auth: Option<Bytes>,
     /// When the caller gives up; the function's own timeout may end it earlier.
     pub deadline: Instant,
-    /// Its place in a trace (W3C Trace Context), where the caller told one.
-    pub traceparent: Option<String>,
+    /// Its place in a trace.
+    pub trace: Option<TraceContext>,
     /// Whether the caller asked for a call that may run a second time after its process or worker was lost.
     pub idempotent: bool,
     /// Answers `ctx.db`.

@@ -12,3 +12,4 @@ pub mod metrics;
 pub mod realtime;
 pub mod state;
 pub mod tasks;
+pub mod trace;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use alyx_core::{Error, Result, Seq, Value};
+use alyx_core::{Error, Result, Seq, TraceContext, Value};
 use alyx_query::Query;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,6 +38,8 @@ pub enum GroupCommand {
         group: GroupId,
         query: Arc<Query>,
         have: Option<Seq>,
+        /// The trace in which it was asked for.
+        trace: Option<TraceContext>,
     },
     /// End a group. Nothing answers; events under way may still arrive.
     Close { group: GroupId },

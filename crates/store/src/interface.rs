@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use alyx_core::{Row, Seq, Statement};
+use alyx_core::{Row, Seq, Statement, TraceContext};
 
 /// One atomic write: all its steps or none.
 #[derive(Debug, Clone)]
@@ -88,9 +88,14 @@ pub struct Commit {
     pub position: Seq,
     /// Its changes by ascending `seq`, without gaps; never empty.
     pub changes: Arc<[Change]>,
+    /// Traces that its writes belong to, those alone that somebody may be recording; at most [`Commit::MAX_TRACES`].
+    pub traces: Vec<TraceContext>,
 }
 
 impl Commit {
+    /// Most traces that a commit tells; several writes share one.
+    pub const MAX_TRACES: usize = 8;
+
     /// The `seq` of its first change.
     pub fn first(&self) -> Seq {
         self.changes.first().map_or(self.position, |change| change.seq)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alyx_core::{Error, ErrorKind, InvocationId, RequestId, Result};
+use alyx_core::{Error, ErrorKind, InvocationId, RequestId, Result, TraceContext};
 use alyx_proto::functions as wire;
 use alyx_proto::functions::worker_message::Body;
 use alyx_rpc::{BodyKey, from_wire, to_wire};
@@ -49,7 +49,7 @@ pub(super) fn invocation(
         input,
         auth: invoke.auth,
         deadline: arrived + within,
-        traceparent: Some(invoke.traceparent).filter(|parent| !parent.is_empty()),
+        trace: TraceContext::parse(invoke.traceparent.as_bytes()),
         idempotent: false,
         data,
     }

@@ -14,6 +14,7 @@ use alyx_proto::functions::worker_message::Body;
 use alyx_rpc::{Assembly, BodyKey, Outbox, Outgoing};
 use alyx_service::function::{Completion, Invocation, Outcome};
 use alyx_service::tasks::OnEnd;
+use alyx_service::trace;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
@@ -244,8 +245,10 @@ impl Session {
         };
         self.calls.lock().insert(id, call);
         let session = Arc::clone(self);
+        let trace = invocation.trace;
         self.served.tasks.spawn_detached(async move {
-            session.run(id, invocation, data, stopped).await;
+            let running = session.run(id, invocation, data, stopped);
+            trace::within(trace, running).await;
             if session.served.calls.fetch_sub(1, Ordering::SeqCst) == 1 {
                 session.served.quiet.notify_waiters();
             }
@@ -261,6 +264,8 @@ impl Session {
         mut stopped: oneshot::Receiver<()>,
     ) {
         let began = Instant::now();
+        let (function, request_id) = (&invocation.function, &invocation.request_id);
+        tracing::debug!(function, %request_id, "a gateway calls a function");
         let accepted = AtomicBool::new(false);
         let ended = {
             let call = self.served.worker.run(&invocation, |cold| {

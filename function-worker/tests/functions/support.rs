@@ -110,7 +110,7 @@ impl World {
             input: Bytes::from(input.to_string()),
             auth: None,
             deadline: Instant::now() + PLENTY,
-            traceparent: None,
+            trace: None,
             idempotent: false,
             data: self.data.clone(),
         }

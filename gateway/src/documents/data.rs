@@ -3,9 +3,10 @@
 
 use std::time::Instant;
 
-use alyx_core::{Error, ErrorKind, Result};
+use alyx_core::{Error, ErrorKind, Result, TraceContext};
 use alyx_query::{ListParams, parse_query_json};
 use alyx_service::data::{DataCall, DataOp, DataService};
+use alyx_service::trace;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -14,15 +15,20 @@ use serde_json::value::RawValue;
 use super::find;
 use crate::app::AppState;
 
-/// Answers the `ctx.db` calls of one invocation, until its deadline.
+/// Answers the `ctx.db` calls of one invocation, until its deadline, as a part of the trace in which it was made.
 pub(crate) struct FunctionData {
     app: AppState,
     deadline: Instant,
+    trace: Option<TraceContext>,
 }
 
 impl FunctionData {
     pub(crate) fn new(app: AppState, deadline: Instant) -> Self {
-        Self { app, deadline }
+        Self {
+            app,
+            deadline,
+            trace: trace::current(),
+        }
     }
 }
 
@@ -64,6 +70,12 @@ fn invalid(message: impl Into<String>) -> Error {
 #[async_trait]
 impl DataService for FunctionData {
     async fn call(&self, call: DataCall) -> Result<Bytes> {
+        trace::within(self.trace, self.answer(call)).await
+    }
+}
+
+impl FunctionData {
+    async fn answer(&self, call: DataCall) -> Result<Bytes> {
         let state = self.app.desired();
         let collection = find(&state, &call.collection)?;
         let documents = &self.app.documents;

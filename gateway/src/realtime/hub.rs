@@ -15,6 +15,7 @@ use alyx_query::{Query, parse_query_json};
 use alyx_service::realtime::{GroupCommand, GroupId, RealtimeService};
 use alyx_service::state::{DesiredState, StateWatch};
 use alyx_service::tasks::{OnEnd, Tasks};
+use alyx_service::trace;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
@@ -378,6 +379,7 @@ impl Index {
 
 fn open(group: GroupId, query: Query) -> GroupCommand {
     GroupCommand::Open {
+        trace: trace::current(),
         group,
         query: Arc::new(query),
         have: None,

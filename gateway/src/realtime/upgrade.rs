@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alyx_core::{Error, ErrorKind, Result};
+use alyx_service::trace;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use base64::Engine as _;
@@ -50,12 +51,14 @@ pub(super) fn accept(hub: &Arc<Hub>, mut request: Request) -> Result<Response<Bo
         .ok_or_else(|| upgrade_required("this connection cannot become a WebSocket; use HTTP/1.1"))?;
     let permit = hub.admit()?;
     let serving = Arc::clone(hub);
-    hub.tasks.spawn_detached(async move {
+    let serving = async move {
         // Where the client leaves before the reply is out there is nothing to serve.
         if let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE, socket).await {
             Session::new(&serving, TokioIo::new(socket), permit).await;
         }
-    });
+    };
+    // What the socket asks for belongs to the trace of its handshake.
+    hub.tasks.spawn_detached(trace::within(trace::current(), serving));
     let mut reply = Response::new(Body::empty());
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = reply.headers_mut();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use alyx_core::{Error, ErrorKind, InvocationId, Result};
 use alyx_service::function::{Invocation, PoolStats, SharedFunctions};
 use alyx_service::state::{DesiredState, Function};
+use alyx_service::trace;
 use axum::body::Body;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -159,16 +160,10 @@ fn invocation_of(
         input,
         auth: None,
         deadline,
-        traceparent: traceparent(headers),
+        trace: trace::current(),
         idempotent: headers.contains_key(IDEMPOTENCY_KEY),
         data: Arc::new(FunctionData::new(context.app.clone(), deadline)),
     })
-}
-
-/// The caller's place in a trace, where it has the form of version 00: 55 bytes.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get("traceparent")?.to_str().ok()?;
-    (value.len() == 55 && value.starts_with("00-")).then(|| value.to_owned())
 }
 
 fn served(context: Context<'_>) -> Result<&SharedFunctions> {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use alyx_core::Result;
 use alyx_schema::{Collection, row_from_image};
+use alyx_service::trace;
 use alyx_store::Commit;
 
 use super::Engine;
@@ -20,6 +21,11 @@ impl Engine {
         let mut found: Vec<GroupIndex> = Vec::new();
         let mut touched: Vec<GroupIndex> = Vec::new();
         let mut broken: Vec<Arc<Collection>> = Vec::new();
+        for trace in &commit.traces {
+            trace::sync_within(Some(*trace), || {
+                tracing::debug!(position = commit.position.0, "a commit is applied");
+            });
+        }
         for change in commit.changes.iter() {
             let Some(routes) = self.router.routes(&change.collection) else {
                 continue;

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alyx_core::{Error, Seq};
+use alyx_core::{Error, Seq, TraceContext};
 use alyx_proto::realtime as wire;
 use alyx_proto::realtime::gateway_frame::Body as Asked;
 use alyx_proto::realtime::node_frame::Body;
@@ -16,6 +16,7 @@ use alyx_rpc::realtime::{Positions, event_to_wire, query_from_wire, split};
 use alyx_rpc::{to_status, to_wire};
 use alyx_service::realtime::{GroupCommand, GroupEvent, GroupId, RealtimeLink};
 use alyx_service::state::StateWatch;
+use alyx_service::trace;
 use rustc_hash::FxHashSet;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -172,10 +173,19 @@ impl Stream {
         match query_from_wire(open.query.unwrap_or_default(), &schema) {
             Ok(query) => {
                 self.groups.insert(group);
+                let trace = open.trace.as_deref().and_then(TraceContext::from_bytes);
+                trace::sync_within(trace, || {
+                    tracing::debug!(
+                        group = group.0,
+                        collection = query.collection.name,
+                        "a live query is opened"
+                    );
+                });
                 let open = GroupCommand::Open {
                     group,
                     query: Arc::new(query),
                     have: open.have.map(Seq),
+                    trace,
                 };
                 self.command(open).await
             }

@@ -257,6 +257,7 @@ impl Gateway {
             group,
             query,
             have: have.map(Seq),
+            trace: None,
         };
         self.link.commands.send(command).await.expect("the node listens");
     }

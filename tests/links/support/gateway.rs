@@ -83,6 +83,7 @@ impl Gateway {
             group,
             query: Arc::clone(query),
             have: None,
+            trace: None,
         };
         self.link.commands.send(command).await.expect("the link is there");
     }

@@ -169,6 +169,7 @@ fn wire(first: u64, ops: &[(Op, Option<&str>, Option<&str>)]) -> Body {
     Body::Commit(Commit {
         first,
         changes: ops.iter().map(change).collect(),
+        traces: Vec::new(),
     })
 }
 

@@ -217,6 +217,7 @@ pub(crate) fn commit_of(first: u64, ops: &[ChangeOp], size: usize) -> Commit {
     Commit {
         position: Seq(first + ops.len() as u64 - 1),
         changes: (first..).zip(ops).map(change).collect(),
+        traces: Vec::new(),
     }
 }
 

@@ -129,14 +129,14 @@ async fn request_and_trace_travel_beside_a_call() {
     let server = Echo::start(&token(TOKEN)).await;
     let mut client = ControlClient::new(connect(&server.address, &token(TOKEN)).expect("an address"));
     let mut call = Call::within(Duration::from_secs(60)).for_request(RequestId::from("r-1".to_owned()));
-    call.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+    call.trace = Some(alyx_core::TraceContext::new());
     client
         .reload_functions(call.request(ReloadFunctionsRequest {}))
         .await
         .expect("served");
     let Heard { call: heard, .. } = server.heard();
     assert_eq!(heard.request_id, call.request_id);
-    assert_eq!(heard.traceparent, call.traceparent);
+    assert_eq!(heard.trace, call.trace);
     let (left, sent) = (
         heard.deadline.expect("a deadline"),
         call.deadline.expect("a deadline"),

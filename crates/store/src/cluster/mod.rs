@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use alyx_core::{Error, ErrorKind, Result, Seq, Statement, new_uuid_v7};
 use alyx_service::tasks::{OnEnd, Tasks};
+use alyx_service::trace;
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 
@@ -226,6 +227,8 @@ impl Cluster {
         let remote = Arc::clone(&self.remote);
         let key = Arc::clone(&id);
         let work = async move { remote.write(write, Some(id)).await };
+        // It is carried out by a task of its own.
+        let work = trace::within(trace::current(), work);
         self.recent.once(&key, work, &self.tasks).await
     }
 

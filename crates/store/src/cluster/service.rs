@@ -57,6 +57,7 @@ impl Writer for WriterService {
             .unwrap_or_else(|| Instant::now() + DEFAULT_DEADLINE);
         let (write, id) =
             write_from_wire(request.into_inner(), deadline).map_err(|error| to_status(&error))?;
+        tracing::debug!(steps = write.steps.len(), "another node's write is carried out");
         let reply = self.store.accept_write(write, id).await;
         reply
             .map(|reply| Response::new(reply_to_wire(reply)))

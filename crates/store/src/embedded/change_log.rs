@@ -151,6 +151,7 @@ pub(super) fn read_batch(
             batch.commits.push(Commit {
                 position: end,
                 changes: own.into(),
+                traces: Vec::new(),
             });
         }
     }

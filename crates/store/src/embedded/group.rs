@@ -169,6 +169,7 @@ impl Transactor {
         Ok((!changes.is_empty()).then(|| Commit {
             position: head,
             changes: changes.into(),
+            traces: Vec::new(),
         }))
     }
 
@@ -190,6 +191,7 @@ impl Transactor {
             Ok(own.map(|position| Commit {
                 position,
                 changes: changes.into(),
+                traces: Vec::new(),
             }))
         };
         match finish(self) {

@@ -230,6 +230,7 @@ pub(super) fn commits(changes: Vec<Change>, ends: &[Seq]) -> Vec<Commit> {
             commits.push(Commit {
                 position: *end,
                 changes: own.into(),
+                traces: Vec::new(),
             });
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
-use alyx_core::{Result, Seq};
+use alyx_core::{Result, Seq, TraceContext};
 use tokio::sync::oneshot;
 
 use super::hrana::BatchReply;
@@ -23,6 +23,8 @@ pub(super) struct Pending {
     pub(super) write: Write,
     pub(super) facts: Vec<Facts>,
     pub(super) id: Option<WriteId>,
+    /// The trace that it belongs to, where somebody may be recording that.
+    pub(super) trace: Option<TraceContext>,
     pub(super) ticket: Arc<Ticket>,
     pub(super) reply: oneshot::Sender<Result<WriteReply>>,
 }
@@ -87,6 +89,22 @@ impl Entry {
 
     fn waits(&self) -> bool {
         matches!(self.outcome, Outcome::Waiting)
+    }
+
+    /// Tells the commit that carried it out which trace it belongs to.
+    pub(super) fn note_trace(&self, commits: &mut [Commit]) {
+        let (Some(trace), Outcome::Done(_, position)) = (self.pending.trace, &self.outcome) else {
+            return;
+        };
+        let own = commits
+            .iter_mut()
+            .find(|commit| (commit.first()..=commit.position).contains(position));
+        if let Some(commit) = own
+            && commit.traces.len() < Commit::MAX_TRACES
+            && !commit.traces.contains(&trace)
+        {
+            commit.traces.push(trace);
+        }
     }
 
     /// Why it failed, where that is not the caller's doing.

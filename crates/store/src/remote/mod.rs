@@ -26,7 +26,8 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use alyx_core::{Error, Result, Seq, Statement, Value};
+use alyx_core::{Error, Result, Seq, Statement, TraceContext, Value};
+use alyx_service::trace;
 use tokio::sync::{oneshot, watch};
 
 use change_log::ChangeReader;
@@ -140,6 +141,7 @@ impl Remote {
             write,
             facts,
             id,
+            trace: trace::current().filter(TraceContext::is_sampled),
             ticket: Arc::clone(&ticket),
             reply,
         }))?;

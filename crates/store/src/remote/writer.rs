@@ -152,7 +152,8 @@ impl Writer {
         if group.is_empty() {
             return;
         }
-        let commits = self.runtime.block_on(self.database.run_group(&mut group));
+        let mut commits = self.runtime.block_on(self.database.run_group(&mut group));
+        group.iter().for_each(|entry| entry.note_trace(&mut commits));
         self.note_storage(group.iter().find_map(Entry::storage_failure));
         let (mut done, all) = (0, group.len());
         for entry in group {

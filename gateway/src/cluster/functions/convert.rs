@@ -42,7 +42,10 @@ pub(super) fn invoke(
         // Rounded up: the worker does not give up before the caller does.
         deadline_millis: u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX),
         request_id: invocation.request_id.as_str().to_owned(),
-        traceparent: invocation.traceparent.clone().unwrap_or_default(),
+        traceparent: invocation
+            .trace
+            .map(|trace| trace.to_string())
+            .unwrap_or_default(),
         auth: invocation.auth.clone(),
         input,
         input_size,

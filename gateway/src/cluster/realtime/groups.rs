@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use alyx_core::{Error, ErrorKind, Seq};
+use alyx_core::{Error, ErrorKind, Seq, TraceContext};
 use alyx_proto::realtime as wire;
 use alyx_proto::realtime::gateway_frame::Body;
 use alyx_query::Query;
@@ -38,6 +38,8 @@ pub(super) struct Group {
     key: u64,
     /// The position that was passed on last.
     told: Option<Seq>,
+    /// The trace in which it was asked for, until it has been told.
+    trace: Option<TraceContext>,
     /// Who tells its changes.
     serving: Option<Place>,
     /// Who is to.
@@ -65,11 +67,12 @@ struct Opening {
 }
 
 impl Group {
-    fn new(query: Arc<Query>, have: Option<Seq>) -> Self {
+    pub(super) fn new(query: Arc<Query>, have: Option<Seq>, trace: Option<TraceContext>) -> Self {
         Self {
             key: ring::key(&query),
             query,
             told: have,
+            trace,
             serving: None,
             opening: None,
             tries: 0,
@@ -102,9 +105,9 @@ impl Group {
 
 impl Link {
     /// The hub asks for a group.
-    pub(super) fn open(&mut self, id: GroupId, query: Arc<Query>, have: Option<Seq>) {
+    pub(super) fn open(&mut self, id: GroupId, group: Group) {
         self.close(id);
-        self.groups.insert(id, Group::new(query, have));
+        self.groups.insert(id, group);
         self.place(id);
     }
 
@@ -185,6 +188,7 @@ impl Link {
             schema_revision: self.parts.state.borrow().schema_revision,
             query: Some(query_to_wire(&group.query)),
             have: group.told.map(|told| told.0),
+            trace: group.trace.take().map(|trace| trace.to_bytes().to_vec().into()),
         };
         if group.is_served() {
             self.moving.insert(id);

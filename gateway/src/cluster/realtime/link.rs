@@ -155,7 +155,12 @@ impl Link {
         let mut left = RUN;
         while let Some(command) = next {
             match command {
-                GroupCommand::Open { group, query, have } => self.open(group, query, have),
+                GroupCommand::Open {
+                    group,
+                    query,
+                    have,
+                    trace,
+                } => self.open(group, Group::new(query, have, trace)),
                 GroupCommand::Close { group } => self.close(group),
             }
             left -= 1;

@@ -48,6 +48,7 @@ async fn live_queries_wait_for_a_node_and_not_for_ever() {
             group,
             query,
             have: None,
+            trace: None,
         };
         link.commands.send(open).await.expect("the link is there");
     }
