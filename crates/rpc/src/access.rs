@@ -36,7 +36,6 @@ const ROWS: &[(&str, Caller)] = &[
     ("/alyx.admin.v1.Admin/ListFunctions", Caller::Operator),
     // Tell nothing but whether the process serves.
     ("/grpc.health.v1.Health/Check", Caller::Anyone),
-    ("/grpc.health.v1.Health/List", Caller::Anyone),
     ("/grpc.health.v1.Health/Watch", Caller::Anyone),
     (
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
