@@ -163,6 +163,7 @@ pub(crate) fn log(error: &Error, tag: &RequestTag) {
         | ErrorKind::NotFound
         | ErrorKind::MethodNotAllowed
         | ErrorKind::Conflict
+        | ErrorKind::PreconditionFailed
         | ErrorKind::PayloadTooLarge
         | ErrorKind::UnsupportedMediaType
         | ErrorKind::TooManyRequests => {}

@@ -152,6 +152,7 @@ pub(crate) fn exit_code(error: &Error) -> u8 {
         ErrorKind::NotFound
         | ErrorKind::MethodNotAllowed
         | ErrorKind::Conflict
+        | ErrorKind::PreconditionFailed
         | ErrorKind::UnsupportedMediaType
         | ErrorKind::TooManyRequests
         | ErrorKind::Internal => 1,

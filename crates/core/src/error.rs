@@ -28,6 +28,8 @@ pub enum ErrorKind {
     MethodNotAllowed,
     /// The state of the data forbids it.
     Conflict,
+    /// A condition that the caller set does not hold.
+    PreconditionFailed,
     /// The body or frame is over its bound.
     PayloadTooLarge,
     /// The content type is not one the route reads.
@@ -54,6 +56,7 @@ impl ErrorKind {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Conflict => 409,
+            Self::PreconditionFailed => 412,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::TooManyRequests => 429,
@@ -91,6 +94,7 @@ struct Inner {
     field: Option<String>,
     details: Vec<Detail>,
     retry_after: Option<Duration>,
+    step: Option<usize>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -105,6 +109,7 @@ impl Error {
                 field: None,
                 details: Vec::new(),
                 retry_after: None,
+                step: None,
                 source: None,
             }),
         }
@@ -141,6 +146,13 @@ impl Error {
         self
     }
 
+    /// Names the part of a request of several that failed, counted from 0.
+    #[must_use]
+    pub fn with_step(mut self, step: usize) -> Self {
+        self.inner.step = Some(step);
+        self
+    }
+
     /// Keeps the cause for the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -171,6 +183,11 @@ impl Error {
     /// The single problems behind a collective error.
     pub fn details(&self) -> &[Detail] {
         &self.inner.details
+    }
+
+    /// The part of a request of several that failed, counted from 0.
+    pub fn step(&self) -> Option<usize> {
+        self.inner.step
     }
 
     /// When to try again, where that is known.

@@ -70,6 +70,7 @@ const fn code(kind: ErrorKind) -> Code {
         ErrorKind::NotFound => Code::NotFound,
         ErrorKind::MethodNotAllowed => Code::Unimplemented,
         ErrorKind::Conflict => Code::Aborted,
+        ErrorKind::PreconditionFailed => Code::FailedPrecondition,
         ErrorKind::PayloadTooLarge => Code::OutOfRange,
         ErrorKind::TooManyRequests => Code::ResourceExhausted,
         ErrorKind::Internal => Code::Internal,
@@ -106,6 +107,7 @@ pub fn to_wire(error: &Error) -> common::Error {
         retry_after_nanos: error
             .retry_after()
             .map(|after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)),
+        step: error.step().and_then(|step| u32::try_from(step).ok()),
     }
 }
 
@@ -128,6 +130,9 @@ pub fn from_wire(wire: common::Error) -> Option<Error> {
     if let Some(after) = wire.retry_after_nanos {
         error = error.with_retry_after(Duration::from_nanos(after));
     }
+    if let Some(step) = wire.step {
+        error = error.with_step(step as usize);
+    }
     Some(error)
 }
 
@@ -139,6 +144,7 @@ const fn kind_to_wire(kind: ErrorKind) -> common::ErrorKind {
         ErrorKind::NotFound => common::ErrorKind::NotFound,
         ErrorKind::MethodNotAllowed => common::ErrorKind::MethodNotAllowed,
         ErrorKind::Conflict => common::ErrorKind::Conflict,
+        ErrorKind::PreconditionFailed => common::ErrorKind::PreconditionFailed,
         ErrorKind::PayloadTooLarge => common::ErrorKind::PayloadTooLarge,
         ErrorKind::UnsupportedMediaType => common::ErrorKind::UnsupportedMediaType,
         ErrorKind::TooManyRequests => common::ErrorKind::TooManyRequests,
@@ -158,6 +164,7 @@ const fn kind_from_wire(kind: common::ErrorKind) -> Option<ErrorKind> {
         common::ErrorKind::NotFound => ErrorKind::NotFound,
         common::ErrorKind::MethodNotAllowed => ErrorKind::MethodNotAllowed,
         common::ErrorKind::Conflict => ErrorKind::Conflict,
+        common::ErrorKind::PreconditionFailed => ErrorKind::PreconditionFailed,
         common::ErrorKind::PayloadTooLarge => ErrorKind::PayloadTooLarge,
         common::ErrorKind::UnsupportedMediaType => ErrorKind::UnsupportedMediaType,
         common::ErrorKind::TooManyRequests => ErrorKind::TooManyRequests,
@@ -264,6 +271,7 @@ mod tests {
         ErrorKind::NotFound,
         ErrorKind::MethodNotAllowed,
         ErrorKind::Conflict,
+        ErrorKind::PreconditionFailed,
         ErrorKind::PayloadTooLarge,
         ErrorKind::UnsupportedMediaType,
         ErrorKind::TooManyRequests,

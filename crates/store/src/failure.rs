@@ -8,6 +8,7 @@ use std::time::Duration;
 use alyx_core::{Error, ErrorKind};
 use thiserror::Error as ThisError;
 
+use crate::Condition;
 use crate::statement_text::Refusal;
 
 /// Most rows that one read or write may return.
@@ -72,6 +73,17 @@ pub(crate) enum Failure {
     /// `Expect::Row` was not met.
     #[error("no row was changed or returned")]
     NoRow,
+    /// `Expect::Holds` was not met.
+    #[error("a condition of the write does not hold: {0:?}")]
+    Unmet(Condition),
+    /// One step of a write of several failed.
+    #[error("step {step}: {failure}")]
+    AtStep {
+        /// Counted from 0.
+        step: usize,
+        /// Why.
+        failure: Box<Failure>,
+    },
     /// The reader's deadline passed.
     #[error("the deadline passed")]
     ReadDeadline,
@@ -111,6 +123,17 @@ impl From<libsql::Error> for Failure {
 }
 
 impl Failure {
+    /// The same, said of one step of a write that has several.
+    pub(crate) fn at_step(self, step: usize, steps: usize) -> Self {
+        if steps < 2 {
+            return self;
+        }
+        Self::AtStep {
+            step,
+            failure: Box::new(self),
+        }
+    }
+
     /// Whether the caller's own statement or data is at fault, so that other writes are none the worse.
     pub(crate) fn is_callers_fault(&self) -> bool {
         match self {
@@ -126,8 +149,10 @@ impl Failure {
             | Self::NotUtf8
             | Self::ResultTooLarge
             | Self::NoRow
+            | Self::Unmet(_)
             | Self::ForeignKeyCheck(_)
             | Self::ReplyLost => true,
+            Self::AtStep { failure, .. } => failure.is_callers_fault(),
             Self::Driver(_)
             | Self::ReadDeadline
             | Self::TransactionLost
@@ -162,6 +187,8 @@ impl Failure {
                 "DOCUMENT_NOT_FOUND",
                 "there is no such document",
             ),
+            Self::Unmet(condition) => unmet(condition),
+            Self::AtStep { step, failure } => failure.into_error().with_step(step),
             Self::ReadDeadline => query_timeout(),
             Self::ForeignKeyCheck(ref tables) => Error::new(
                 ErrorKind::Conflict,
@@ -261,6 +288,27 @@ fn sqlite_error(code: i32, message: String) -> Error {
         Some(columns) => error.with_field(columns),
         None => error,
     }
+}
+
+fn unmet(condition: Condition) -> Error {
+    let (kind, code, message) = match condition {
+        Condition::Precondition => (
+            ErrorKind::PreconditionFailed,
+            "PRECONDITION_FAILED",
+            "the document is not in the state that the request demands: read it again",
+        ),
+        Condition::Snapshot => (
+            ErrorKind::Conflict,
+            "TRANSACTION_CONFLICT",
+            "something that the transaction has read was changed meanwhile; nothing was written: begin again",
+        ),
+        Condition::FreeKey => (
+            ErrorKind::Conflict,
+            "IDEMPOTENCY_KEY_TAKEN",
+            "another request with this idempotency key was carried out meanwhile: send it again",
+        ),
+    };
+    Error::new(kind, code, message)
 }
 
 fn refused(refusal: Refusal) -> Error {

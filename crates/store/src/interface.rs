@@ -31,6 +31,19 @@ pub enum Expect {
     Any,
     /// Changed or returned at least one row; else the error is `NotFound` / `DOCUMENT_NOT_FOUND`.
     Row,
+    /// The same with the condition's own error. What a reading step returned is not in the reply then.
+    Holds(Condition),
+}
+
+/// What a step stands for that only checks, or that is carried out only where something holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// What the caller demands of the document: else `PreconditionFailed` / `PRECONDITION_FAILED`.
+    Precondition,
+    /// What a transaction has read is still so: else `Conflict` / `TRANSACTION_CONFLICT`.
+    Snapshot,
+    /// No request had this idempotency key: else `Conflict` / `IDEMPOTENCY_KEY_TAKEN`.
+    FreeKey,
 }
 
 /// What a write did.

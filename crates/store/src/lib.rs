@@ -12,6 +12,7 @@ mod cluster;
 mod embedded;
 mod failure;
 mod health;
+mod idempotency;
 mod interface;
 mod queue;
 mod remote;
@@ -22,8 +23,9 @@ mod store;
 pub use alteration::Alteration;
 pub use cluster::{ClusterOptions, GrpcForwarder, WriteForwarder, WriterService, WriterStatus};
 pub use embedded::EmbeddedOptions;
+pub use idempotency::KeptReply;
 pub use interface::{
-    Change, ChangeOp, Commit, Expect, LogBatch, Read, ReadCost, ReadReply, Rows, Write, WriteReply, WriteStep,
+    Change, ChangeOp, Commit, Condition, Expect, LogBatch, Read, ReadCost, ReadReply, Rows, Write, WriteReply, WriteStep,
 };
 pub use remote::{RemoteOptions, WriteId};
 pub use stats::{BATCH_BOUNDS, StoreStats};

@@ -69,6 +69,7 @@ pub(super) fn failed(id: u64, error: &Error, accepted: bool, draining: bool, too
         | ErrorKind::Forbidden
         | ErrorKind::MethodNotAllowed
         | ErrorKind::Conflict
+        | ErrorKind::PreconditionFailed
         | ErrorKind::PayloadTooLarge
         | ErrorKind::UnsupportedMediaType
         | ErrorKind::Internal

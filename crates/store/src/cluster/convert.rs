@@ -6,7 +6,7 @@ use std::time::Instant;
 use alyx_core::{Error, ErrorKind, Result, Seq, Statement, Value};
 use alyx_proto::writer as wire;
 
-use crate::{Expect, Rows, Write, WriteReply, WriteStep};
+use crate::{Condition, Expect, Rows, Write, WriteReply, WriteStep};
 
 pub(super) fn write_to_wire(write: Write, id: &str) -> wire::WriteRequest {
     wire::WriteRequest {
@@ -17,7 +17,7 @@ pub(super) fn write_to_wire(write: Write, id: &str) -> wire::WriteRequest {
             .map(|step| wire::Step {
                 sql: step.statement.sql.as_ref().to_owned(),
                 params: step.statement.params.into_iter().map(value_to_wire).collect(),
-                expect_row: step.expect == Expect::Row,
+                expect: expect_to_wire(step.expect).into(),
             })
             .collect(),
     }
@@ -37,8 +37,8 @@ pub(super) fn write_from_wire(request: wire::WriteRequest, deadline: Instant) ->
         .steps
         .into_iter()
         .map(|step| WriteStep {
+            expect: expect_from_wire(step.expect()),
             statement: Statement::new(step.sql, step.params.into_iter().map(value_from_wire).collect()),
-            expect: if step.expect_row { Expect::Row } else { Expect::Any },
         })
         .collect();
     Ok((Write { steps, deadline }, request.id.into()))
@@ -73,6 +73,26 @@ pub(super) fn reply_from_wire(reply: wire::WriteReply) -> WriteReply {
     WriteReply {
         steps: reply.steps.into_iter().map(rows).collect(),
         position: Seq(reply.position),
+    }
+}
+
+const fn expect_to_wire(expect: Expect) -> wire::Expect {
+    match expect {
+        Expect::Any => wire::Expect::Any,
+        Expect::Row => wire::Expect::Row,
+        Expect::Holds(Condition::Precondition) => wire::Expect::Precondition,
+        Expect::Holds(Condition::Snapshot) => wire::Expect::Snapshot,
+        Expect::Holds(Condition::FreeKey) => wire::Expect::FreeKey,
+    }
+}
+
+const fn expect_from_wire(expect: wire::Expect) -> Expect {
+    match expect {
+        wire::Expect::Any => Expect::Any,
+        wire::Expect::Row => Expect::Row,
+        wire::Expect::Precondition => Expect::Holds(Condition::Precondition),
+        wire::Expect::Snapshot => Expect::Holds(Condition::Snapshot),
+        wire::Expect::FreeKey => Expect::Holds(Condition::FreeKey),
     }
 }
 
@@ -115,11 +135,20 @@ mod tests {
             Value::Blob([0_u8, 255].as_slice().into()),
         ];
         let deadline = Instant::now() + Duration::from_secs(1);
+        let expectations = [
+            Expect::Any,
+            Expect::Row,
+            Expect::Holds(Condition::Precondition),
+            Expect::Holds(Condition::Snapshot),
+            Expect::Holds(Condition::FreeKey),
+        ];
         let write = Write {
-            steps: vec![WriteStep {
-                statement: Statement::new("INSERT …", values.clone()),
-                expect: Expect::Row,
-            }],
+            steps: expectations
+                .map(|expect| WriteStep {
+                    statement: Statement::new("INSERT …", values.clone()),
+                    expect,
+                })
+                .into(),
             deadline,
         };
         let (read, id) = write_from_wire(write_to_wire(write.clone(), "w-1"), deadline).expect("a write");

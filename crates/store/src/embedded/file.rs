@@ -200,6 +200,7 @@ fn create_tables(connection: &mut Connection) -> Result<(), Failure> {
             "CREATE TABLE IF NOT EXISTS _alyx_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
         )?;
         connection.script(change_log::SCHEMA)?;
+        connection.script(crate::idempotency::TABLE)?;
         connection.script(&format!(
             "INSERT OR IGNORE INTO _alyx_meta (key, value) VALUES ('format', {FORMAT}), ('horizon', 0)"
         ))?;

@@ -354,12 +354,17 @@ impl Transactor {
     fn steps(&mut self, write: &Write) -> Result<Vec<Rows>, Failure> {
         let mut budget = Budget::of_request();
         let mut replies = Vec::with_capacity(write.steps.len());
-        for step in &write.steps {
-            let rows = self.connection.run(&step.statement, &mut budget)?;
-            if step.expect == Expect::Row && rows.affected == 0 && rows.rows.is_empty() {
-                return Err(Failure::NoRow);
-            }
-            replies.push(rows);
+        for (number, step) in write.steps.iter().enumerate() {
+            let rows = self.connection.run(&step.statement, &mut budget);
+            let met = rows.and_then(|rows| {
+                let nothing = rows.affected == 0 && rows.rows.is_empty();
+                match step.expect {
+                    Expect::Row if nothing => Err(Failure::NoRow),
+                    Expect::Holds(condition) if nothing => Err(Failure::Unmet(condition)),
+                    Expect::Any | Expect::Row | Expect::Holds(_) => Ok(rows),
+                }
+            });
+            replies.push(met.map_err(|failure| failure.at_step(number, write.steps.len()))?);
         }
         Ok(replies)
     }

@@ -14,7 +14,7 @@ const FORMAT: i64 = 1;
 /// Pauses between two tries to reach a server that is away.
 const PAUSE: Duration = Duration::from_millis(200);
 
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     "CREATE TABLE IF NOT EXISTS _alyx_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _alyx_changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, collection TEXT NOT NULL, \
      op INTEGER NOT NULL, id, old TEXT, new TEXT)",
@@ -27,6 +27,7 @@ const TABLES: [&str; 6] = [
      address TEXT NOT NULL, epoch INTEGER NOT NULL, expires_at INTEGER NOT NULL) WITHOUT ROWID",
     // Forwarded writes that were carried out, with the position before their commit.
     "CREATE TABLE IF NOT EXISTS _alyx_writes (id TEXT PRIMARY KEY NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID",
+    crate::idempotency::TABLE,
 ];
 
 /// Creates what is missing. Goes on trying until `deadline` while the server is away.
@@ -102,7 +103,8 @@ async fn create(stream: &mut Stream, deadline: Instant) -> Result<i64, Failure> 
 /// The format, where all tables are there.
 async fn found(stream: &mut Stream, deadline: Instant) -> Result<Option<i64>, Failure> {
     const OURS: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN \
-         ('_alyx_meta', '_alyx_changes', '_alyx_commits', '_alyx_writers', '_alyx_lease', '_alyx_writes')";
+         ('_alyx_meta', '_alyx_changes', '_alyx_commits', '_alyx_writers', '_alyx_lease', '_alyx_writes', \
+         '_alyx_idempotency')";
     let tables = super::change_log::rows(stream, OURS, &[], deadline).await?;
     let count = tables.rows.first().and_then(|row| row.first());
     if count.and_then(|cell| cell.0.as_int()) != i64::try_from(TABLES.len()).ok() {

@@ -31,6 +31,8 @@ pub(super) struct Plan {
 struct Planned {
     step: usize,
     guard: Option<usize>,
+    /// A check, which fails by itself where it does not hold.
+    check: bool,
 }
 
 /// What has become of a write.
@@ -88,16 +90,30 @@ impl Plan {
         let mut statements = Vec::with_capacity(write.steps.len());
         for (step, guard) in write.steps.iter().zip(guards) {
             let statement = &step.statement;
+            if let Some(Guard::InPlace(sql)) = &guard {
+                let planned = batch.run(after(before), sql, &statement.params)?;
+                before = Some(planned);
+                statements.push(Planned {
+                    step: planned,
+                    guard: None,
+                    check: true,
+                });
+                continue;
+            }
             let planned = batch.rows(after(before), &statement.sql, &statement.params)?;
             let guard = match guard {
                 Some(Guard::OfRows(sql)) => {
                     Some(batch.run(When::Worked(planned), &sql, &statement.params)?)
                 }
                 Some(Guard::OfChanges(sql)) => Some(batch.run(When::Worked(planned), &sql, &[])?),
-                None => None,
+                Some(Guard::InPlace(_)) | None => None,
             };
             before = Some(guard.unwrap_or(planned));
-            statements.push(Planned { step: planned, guard });
+            statements.push(Planned {
+                step: planned,
+                guard,
+                check: false,
+            });
         }
         match (savepoint, recorded, before, &id) {
             (Some(savepoint), _, Some(last), _) => {
@@ -122,24 +138,11 @@ impl Plan {
                 failure => Fate::Failed(failure),
             };
         }
-        for (planned, step) in self.statements.iter().zip(&write.steps) {
-            if let Some(error) = reply.error(planned.step) {
-                return Fate::Failed(from_server(error));
-            }
-            let Some(done) = reply.step(planned.step) else {
-                return Fate::Skipped;
-            };
-            let nothing = done.affected_row_count == 0 && done.rows.is_empty();
-            if step.expect == Expect::Row && nothing {
-                return Fate::Failed(Failure::NoRow);
-            }
-            if let Some(guard) = planned.guard
-                && !reply.worked(guard)
-            {
-                return match reply.error(guard) {
-                    Some(_) => Fate::Failed(Failure::ResultTooLarge),
-                    None => Fate::Skipped,
-                };
+        for (number, (planned, step)) in self.statements.iter().zip(&write.steps).enumerate() {
+            match planned.outcome(reply, step.expect) {
+                Ok(true) => {}
+                Ok(false) => return Fate::Skipped,
+                Err(failure) => return Fate::Failed(failure.at_step(number, write.steps.len())),
             }
         }
         let mut budget = Budget::of_request();
@@ -161,8 +164,43 @@ impl Plan {
     }
 }
 
+impl Planned {
+    /// Whether the step was run, where it did what it must.
+    fn outcome(&self, reply: &BatchReply, expect: Expect) -> Result<bool, Failure> {
+        if let Some(error) = reply.error(self.step) {
+            return Err(match (from_server(error), expect) {
+                // The check's own way to fail.
+                (Failure::Sqlite { message, .. }, Expect::Holds(condition))
+                    if self.check && message.contains("integer overflow") =>
+                {
+                    Failure::Unmet(condition)
+                }
+                (failure, _) => failure,
+            });
+        }
+        let Some(done) = reply.step(self.step) else {
+            return Ok(false);
+        };
+        let nothing = done.affected_row_count == 0 && done.rows.is_empty();
+        match expect {
+            Expect::Row if nothing => return Err(Failure::NoRow),
+            Expect::Holds(condition) if nothing && !self.check => return Err(Failure::Unmet(condition)),
+            Expect::Any | Expect::Row | Expect::Holds(_) => {}
+        }
+        match self.guard {
+            Some(guard) if !reply.worked(guard) => match reply.error(guard) {
+                Some(_) => Err(Failure::ResultTooLarge),
+                None => Ok(false),
+            },
+            Some(_) | None => Ok(true),
+        }
+    }
+}
+
 /// A statement that fails where the step did not do what it must, or returned more than a reply may have.
 enum Guard {
+    /// Takes the place of a step that only checks.
+    InPlace(String),
     /// Looks at how many rows the step changed.
     OfChanges(String),
     /// Counts the rows of a step that reads, and takes its parameters.
@@ -172,8 +210,14 @@ enum Guard {
 fn guard(step: &WriteStep, facts: Facts, alone: bool, recorded: bool) -> Option<Guard> {
     // The absolute value of the smallest integer is none.
     const ELSE_FAIL: &str = "0, -9223372036854775808))";
-    let row = step.expect == Expect::Row;
+    let row = step.expect != Expect::Any;
     if !facts.writes {
+        if let Expect::Holds(_) = step.expect {
+            let text = sql::first(&step.statement.sql);
+            return Some(Guard::InPlace(format!(
+                "SELECT abs(iif(EXISTS ({text}\n), {ELSE_FAIL}"
+            )));
+        }
         // It changes nothing: alone, there is nothing to undo, and the client looks at what it returned.
         if alone || !facts.many_rows {
             return None;

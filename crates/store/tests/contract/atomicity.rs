@@ -51,7 +51,7 @@ pub(crate) async fn a_write_is_about_rows(backend: &dyn Backend) {
 }
 
 /// Queues the writes while the writer is held up, so that they are one group, and returns their answers in order.
-async fn as_one_group(
+pub(crate) async fn as_one_group(
     backend: &dyn Backend,
     set_up: &str,
     writes: Vec<Write>,

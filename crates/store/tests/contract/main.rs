@@ -7,6 +7,7 @@
 mod atomicity;
 mod bounds;
 mod cluster;
+mod conditions;
 mod constraints;
 mod file;
 mod foreign;
@@ -83,6 +84,13 @@ contract! {
         a_follower_that_panics_does_not_stop_the_writer,
         a_closed_store_says_so,
         point_reads_beyond_the_connections_are_served;
+    conditions:
+        a_condition_that_does_not_hold_undoes_the_write_and_names_its_step,
+        a_writing_step_can_be_a_condition_itself,
+        a_failing_condition_of_a_group_fails_alone,
+        of_writes_on_the_same_condition_one_is_carried_out,
+        a_reply_is_kept_with_its_effects_and_only_once,
+        replies_that_are_too_old_make_room;
     constraints:
         violations_name_the_field,
         values_come_back_as_they_were_written;
