@@ -11,6 +11,12 @@ pub fn new_uuid_v7() -> String {
     Uuid::now_v7().hyphenated().encode_lower(&mut buffer).to_owned()
 }
 
+/// 122 random bits as text: what nobody can guess.
+pub fn new_secret_id() -> String {
+    let mut buffer = Uuid::encode_buffer();
+    Uuid::new_v4().simple().encode_lower(&mut buffer).to_owned()
+}
+
 macro_rules! string_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

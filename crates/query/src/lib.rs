@@ -8,6 +8,7 @@
 
 mod ast;
 mod canonical;
+mod conditions;
 mod eval;
 mod json_contains;
 mod like;
@@ -19,5 +20,6 @@ mod statements;
 
 pub use ast::{CompareOp, Filter, JsonNeedle, Query, SortKey};
 pub use canonical::equality_keys;
+pub use conditions::{documents_unchanged, passes, query_unchanged};
 pub use parse::{ListParams, parse_filter_json, parse_query_json};
-pub use statements::{delete, get, insert, insert_returns, update};
+pub use statements::{adjust, delete, get, insert, insert_returns, reserve_keys, update, upsert};

@@ -108,7 +108,7 @@ impl<'c> Writer<'c> {
         self.params.len()
     }
 
-    fn param_again(&mut self, number: usize) {
+    pub(crate) fn param_again(&mut self, number: usize) {
         write!(self.sql, "?{number}").expect("writing to a string cannot fail");
     }
 
@@ -126,6 +126,18 @@ impl<'c> Writer<'c> {
     pub(crate) fn table(&mut self) {
         let collection = self.collection;
         self.name(&collection.name);
+    }
+
+    /// The field's name as it is.
+    pub(crate) fn push_field(&mut self, position: usize) {
+        let collection = self.collection;
+        self.push(&collection.fields[position].name);
+    }
+
+    /// The field's name in quotes.
+    pub(crate) fn quoted_field(&mut self, position: usize) {
+        let collection = self.collection;
+        self.name(&collection.fields[position].name);
     }
 
     /// The field's column as an expression.
@@ -180,7 +192,7 @@ impl<'c> Writer<'c> {
         }
     }
 
-    fn filter(&mut self, filter: &Filter) {
+    pub(crate) fn filter(&mut self, filter: &Filter) {
         match filter {
             Filter::And(parts) => self.joined(parts, " AND ", "1"),
             Filter::Or(parts) => self.joined(parts, " OR ", "0"),

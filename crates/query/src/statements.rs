@@ -79,6 +79,92 @@ pub fn update(collection: &Collection, key: Value, changes: Vec<(usize, Value)>)
     sql.finish()
 }
 
+/// The same with numbers that are added to fields; null counts as 0. A sum that its field cannot hold is an error of
+/// the database's (`INVALID_TYPE`).
+pub fn adjust(
+    collection: &Collection,
+    key: Value,
+    changes: Vec<(usize, Value)>,
+    sums: Vec<(usize, Value)>,
+) -> Statement {
+    if sums.is_empty() {
+        return update(collection, key, changes);
+    }
+    let mut sql = Writer::new(collection);
+    sql.push("UPDATE ");
+    sql.table();
+    sql.push(" AS t SET ");
+    let given = changes.into_iter().map(|(field, value)| (field, value, false));
+    let added = sums.into_iter().map(|(field, value)| (field, value, true));
+    for (i, (position, value, add)) in given.chain(added).enumerate() {
+        if i > 0 {
+            sql.push(",");
+        }
+        sql.name(&collection.fields[position].name);
+        sql.push(" = ");
+        if add {
+            sql.push("coalesce(");
+            sql.column(position);
+            sql.push(",0) + ");
+        }
+        sql.param(value);
+    }
+    by_key(&mut sql, collection, key);
+    sql.returning();
+    sql.finish()
+}
+
+/// Inserts a row, or sets the given fields to the row's values where there is a document with its key. Returns the
+/// whole stored row.
+pub fn upsert(collection: &Collection, row: Row, fields: &[usize]) -> Statement {
+    let primary = collection.primary();
+    let returns = insert_returns(collection);
+    let numbered = row.get(primary).is_none_or(Value::is_null);
+    let insert = insert(collection, row);
+    if numbered {
+        return insert;
+    }
+    let mut sql = Writer::new(collection);
+    // The text of the insert ends where its RETURNING begins.
+    let end = if returns { insert.sql.rfind(" RETURNING ") } else { None };
+    sql.push(&insert.sql[..end.unwrap_or(insert.sql.len())]);
+    sql.push(" ON CONFLICT (");
+    sql.quoted_field(primary);
+    sql.push(") DO UPDATE SET ");
+    // Without any field it changes nothing, and returns the row all the same.
+    let nothing = [primary];
+    let fields = if fields.is_empty() { &nothing } else { fields };
+    for (i, &field) in fields.iter().enumerate() {
+        if i > 0 {
+            sql.push(",");
+        }
+        sql.quoted_field(field);
+        sql.push(" = excluded.");
+        sql.quoted_field(field);
+    }
+    sql.returning();
+    Statement::new(sql.finish().sql, insert.params)
+}
+
+/// Takes `count` numbers out of what the database numbers new documents with, so that they are known before their
+/// documents are written; the last statement returns the last one of them. Numbers that are not used are left out.
+/// Only where [`insert_returns`].
+pub fn reserve_keys(collection: &Collection, count: usize) -> [Statement; 2] {
+    let name = || Value::from(collection.name.as_str());
+    let count = Value::Int(i64::try_from(count).unwrap_or(i64::MAX));
+    [
+        Statement::new(
+            "INSERT INTO sqlite_sequence (name, seq) SELECT ?1, 0 \
+             WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)",
+            vec![name()],
+        ),
+        Statement::new(
+            "UPDATE sqlite_sequence SET seq = seq + ?2 WHERE name = ?1 RETURNING seq",
+            vec![name(), count],
+        ),
+    ]
+}
+
 /// Deletes the document with that key; affects no row where there is none.
 pub fn delete(collection: &Collection, key: Value) -> Statement {
     let mut sql = Writer::new(collection);

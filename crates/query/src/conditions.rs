@@ -1,0 +1,189 @@
+//! SQL that only checks: one row where something holds, none where it does not.
+//!
+//! What a transaction has read is checked against the change log: nothing that it saw may have changed since. A
+//! document is its key; a list is its filter, which must be false of every image, before and after, that was logged
+//! since. Where an image does not hold a value exactly as the table does (floats, blobs), the filter is widened: a
+//! change is rather taken for one that matters than overlooked.
+
+use alyx_core::{Seq, Statement, Value};
+use alyx_schema::{Collection, FieldType};
+
+use crate::ast::{Filter, Query};
+use crate::sql::Writer;
+
+/// The condition that begins every check of the log: what is looked for cannot have been cut off.
+const LOG_REACHES: &str = "SELECT 1 WHERE (SELECT value FROM _alyx_meta WHERE key = 'horizon') <= ";
+
+/// Whether the document with that key passes the filter.
+pub fn passes(collection: &Collection, key: Value, filter: &Filter) -> Statement {
+    let mut sql = Writer::new(collection);
+    sql.push("SELECT 1 FROM ");
+    sql.table();
+    sql.push(" AS t WHERE ");
+    sql.column(collection.primary());
+    sql.push(" = ");
+    sql.param(key);
+    sql.push(" AND ");
+    sql.filter(filter);
+    sql.finish()
+}
+
+/// Whether none of these documents has changed since the position that goes with its key. At least one; the statement
+/// has two to three parameters for each.
+pub fn documents_unchanged(collection: &Collection, reads: &[(Value, Seq)]) -> Statement {
+    let positions = || reads.iter().map(|(_, position)| *position);
+    let first = positions().min().unwrap_or_default();
+    let mut sql = Writer::new(collection);
+    sql.push(LOG_REACHES);
+    let after = sql.param(position(first));
+    sql.push(" AND NOT EXISTS (SELECT 1 FROM _alyx_changes WHERE seq > ");
+    sql.param_again(after);
+    sql.push(" AND collection = ");
+    sql.param(Value::from(collection.name.as_str()));
+    // Filled up to a power of two, so that few texts are prepared.
+    let fill = reads.len().next_power_of_two() - reads.len();
+    let padded = || reads.iter().chain(std::iter::repeat_n(&reads[0], fill));
+    sql.push(" AND id IN (");
+    let mut numbers = Vec::with_capacity(reads.len() + fill);
+    for (i, (key, _)) in padded().enumerate() {
+        if i > 0 {
+            sql.push(",");
+        }
+        numbers.push(sql.param(key.clone()));
+    }
+    sql.push(")");
+    if positions().any(|position| position != first) {
+        sql.push(" AND CASE id");
+        for ((_, since), number) in padded().zip(numbers) {
+            sql.push(" WHEN ");
+            sql.param_again(number);
+            sql.push(" THEN seq > ");
+            sql.param(position(*since));
+        }
+        sql.push(" END");
+    }
+    sql.push(")");
+    sql.finish()
+}
+
+/// Whether no document that the query's filter selects, or selected, has changed since `after`. The query's order,
+/// limit and offset play no part.
+pub fn query_unchanged(query: &Query, after: Seq) -> Statement {
+    let collection = &*query.collection;
+    let filter = widened(collection, &query.filter, true).normalize();
+    let mut sql = Writer::new(collection);
+    sql.push(LOG_REACHES);
+    let after = sql.param(position(after));
+    sql.push(" AND NOT EXISTS (");
+    let name = Value::from(collection.name.as_str());
+    if filter.is_true() {
+        sql.push("SELECT 1 FROM _alyx_changes WHERE seq > ");
+        sql.param_again(after);
+        sql.push(" AND collection = ");
+        sql.param(name);
+    } else {
+        let mut fields = Vec::new();
+        named(&filter, &mut fields);
+        sql.push("SELECT 1 FROM (");
+        images(&mut sql, "old", &fields);
+        sql.param_again(after);
+        sql.push(" AND collection = ");
+        let name = sql.param(name);
+        sql.push(" UNION ALL ");
+        images(&mut sql, "new", &fields);
+        sql.param_again(after);
+        sql.push(" AND collection = ");
+        sql.param_again(name);
+        sql.push(") AS t WHERE ");
+        sql.filter(&filter);
+    }
+    sql.push(")");
+    sql.finish()
+}
+
+/// The values of some fields in the logged images of one side, up to `seq >`.
+fn images(sql: &mut Writer<'_>, side: &str, fields: &[usize]) {
+    sql.push("SELECT 1");
+    for &field in fields {
+        sql.push(", json_extract(");
+        sql.push(side);
+        // Names are of [a-z0-9_-], so they need no escapes.
+        sql.push(",'$.\"");
+        sql.push_field(field);
+        sql.push("\"') AS ");
+        sql.quoted_field(field);
+    }
+    sql.push(" FROM _alyx_changes WHERE ");
+    sql.push(side);
+    sql.push(" IS NOT NULL AND seq > ");
+}
+
+/// A filter that holds wherever the given one does (`positive`), or nowhere else than it does, in terms of what an
+/// image holds exactly.
+fn widened(collection: &Collection, filter: &Filter, positive: bool) -> Filter {
+    let exact = |field: usize| {
+        collection.fields.get(field).is_some_and(|field| match field.kind {
+            FieldType::Float | FieldType::Blob => false,
+            FieldType::Uuid
+            | FieldType::String
+            | FieldType::Text
+            | FieldType::Int
+            | FieldType::Bool
+            | FieldType::Timestamp
+            | FieldType::Json => true,
+        })
+    };
+    let all = |parts: &[Filter]| {
+        let parts = parts.iter().map(|part| widened(collection, part, positive));
+        parts.collect::<Vec<_>>()
+    };
+    match filter {
+        Filter::And(parts) => Filter::And(all(parts)),
+        Filter::Or(parts) => Filter::Or(all(parts)),
+        Filter::Not(inner) => Filter::Not(Box::new(widened(collection, inner, !positive))),
+        Filter::Compare { field, .. }
+        | Filter::In { field, .. }
+        | Filter::Like { field, .. }
+        | Filter::Contains { field, .. }
+        | Filter::JsonContains { field, .. }
+        | Filter::IsNull { field }
+            if exact(*field) =>
+        {
+            filter.clone()
+        }
+        Filter::Compare { .. }
+        | Filter::In { .. }
+        | Filter::Like { .. }
+        | Filter::Contains { .. }
+        | Filter::JsonContains { .. }
+        | Filter::IsNull { .. } => {
+            if positive {
+                Filter::TRUE
+            } else {
+                Filter::FALSE
+            }
+        }
+    }
+}
+
+/// The fields that a filter names, each once.
+fn named(filter: &Filter, fields: &mut Vec<usize>) {
+    match filter {
+        Filter::And(parts) | Filter::Or(parts) => parts.iter().for_each(|part| named(part, fields)),
+        Filter::Not(inner) => named(inner, fields),
+        Filter::Compare { field, .. }
+        | Filter::In { field, .. }
+        | Filter::Like { field, .. }
+        | Filter::Contains { field, .. }
+        | Filter::JsonContains { field, .. }
+        | Filter::IsNull { field } => {
+            if !fields.contains(field) {
+                fields.push(*field);
+            }
+        }
+    }
+}
+
+fn position(position: Seq) -> Value {
+    Value::Int(i64::try_from(position.0).unwrap_or(i64::MAX))
+}
