@@ -17,6 +17,7 @@ use crate::documents::Documents;
 use crate::frontend::Frontend;
 use crate::metrics::Metrics;
 use crate::realtime::Hub;
+use crate::transactions::{Engine, Registry};
 
 /// The gateway's shared state; a clone is one reference count.
 #[derive(Clone)]
@@ -64,6 +65,10 @@ pub(crate) struct App {
     pub(crate) accepting: AtomicBool,
     /// Reads and writes of documents.
     pub(crate) documents: Documents,
+    /// Batches, conditional requests and transactions.
+    pub(crate) engine: Engine,
+    /// Open transactions.
+    pub(crate) transactions: Registry,
     /// What is served beside the API.
     pub(crate) frontend: Frontend,
 }

@@ -114,6 +114,8 @@ impl Edge {
             Route::Frontend => self.app.frontend.answer(request, tag).await,
             Route::Collection
             | Route::Document
+            | Route::Batch
+            | Route::Transactions
             | Route::Functions
             | Route::FunctionStats
             | Route::FunctionReload

@@ -36,6 +36,9 @@ struct Inner<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
+    /// Which operation of a batch, counted from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<usize>,
     #[serde(skip_serializing_if = "<[Detail]>::is_empty")]
     details: &'a [Detail],
     request_id: &'a str,
@@ -98,6 +101,7 @@ pub(crate) fn failed(error: &Error, tag: &RequestTag) -> Reply {
             code: error.code(),
             message: error.message(),
             field: error.field(),
+            operation: error.step(),
             details: error.details(),
             request_id: tag.as_str(),
         },
@@ -113,6 +117,7 @@ pub(crate) fn refused(status: StatusCode, code: &str, message: &str, tag: &Reque
         code,
         message,
         field: None,
+        operation: None,
         details: &[],
         request_id: tag.as_str(),
     };

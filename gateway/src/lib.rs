@@ -26,6 +26,7 @@ mod request_id;
 mod route;
 mod routes;
 mod server;
+mod transactions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ use crate::metrics::Metrics;
 use crate::realtime::{Hub, HubParts, Limits};
 use crate::route::Route;
 use crate::server::{Listeners, Server};
+use crate::transactions::{Engine, Registry};
 
 /// What a gateway is made of.
 pub struct GatewayParts {
@@ -99,6 +101,9 @@ impl Gateway {
             Arc::clone(&parts.clock),
             Arc::clone(&metrics),
         );
+        let engine = Engine::new(parts.store.clone(), Arc::clone(&parts.clock));
+        let open = &parts.config.transactions;
+        let transactions = Registry::new(open.timeout, open.max_open, None);
         let frontend = Frontend::new(&parts.config, &tasks)?;
         let hub = parts.realtime.map(|service| {
             let realtime = &parts.config.realtime;
@@ -126,6 +131,8 @@ impl Gateway {
             started: Instant::now(),
             accepting: AtomicBool::new(true),
             documents,
+            engine,
+            transactions,
             frontend,
         });
         let edge = Edge::new(app.clone(), router(&app));

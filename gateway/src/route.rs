@@ -14,6 +14,8 @@ use percent_encoding::percent_decode_str;
 pub(crate) enum Route {
     Collection,
     Document,
+    Batch,
+    Transactions,
     Functions,
     FunctionStats,
     FunctionReload,
@@ -35,9 +37,11 @@ pub(crate) enum Route {
 
 impl Route {
     /// Every route, in the order of the discriminants.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Collection,
         Self::Document,
+        Self::Batch,
+        Self::Transactions,
         Self::Functions,
         Self::FunctionStats,
         Self::FunctionReload,
@@ -60,6 +64,8 @@ impl Route {
         match self {
             Self::Collection => "/api/collections/{collection}",
             Self::Document => "/api/collections/{collection}/{id}",
+            Self::Batch => "/api/batch",
+            Self::Transactions => "/api/transactions/{action}",
             Self::Functions => "/api/functions",
             Self::FunctionStats => "/api/functions/stats",
             Self::FunctionReload => "/api/functions/reload",
@@ -83,6 +89,7 @@ impl Route {
         match self {
             Self::Collection => "GET, HEAD, POST, OPTIONS",
             Self::Document => "GET, HEAD, PATCH, PUT, DELETE, OPTIONS",
+            Self::Batch | Self::Transactions => "POST, OPTIONS",
             Self::Function => "GET, HEAD, POST, OPTIONS",
             // `reload` may also be the name of a function, which has a description to read.
             Self::FunctionReload => "GET, HEAD, POST, OPTIONS",
@@ -147,6 +154,16 @@ impl<'a> Matched<'a> {
             (Some("collections"), Some(name), Some(id)) if !name.is_empty() && !id.is_empty() => {
                 Route::Document
             }
+            (Some("batch"), None, None) => Route::Batch,
+            (Some("transactions"), None | Some("begin" | "commit" | "rollback"), None) => Route::Transactions,
+            // The older spelling.
+            (Some("internal"), Some("transaction"), Some(action @ ("begin" | "commit" | "rollback"))) => {
+                return Self {
+                    route: Route::Transactions,
+                    first: action,
+                    second: "",
+                };
+            }
             (Some("functions"), None, None) => Route::Functions,
             (Some("functions"), Some("stats"), None) => Route::FunctionStats,
             (Some("functions"), Some("reload"), None) => Route::FunctionReload,
@@ -206,6 +223,15 @@ mod tests {
         check("/api/collections/notes/", Route::Collection, "notes", "");
         check("/api/collections/notes/7", Route::Document, "notes", "7");
         check("/api/collections/notes/a%2Fb", Route::Document, "notes", "a%2Fb");
+        check("/api/batch", Route::Batch, "", "");
+        check("/api/transactions", Route::Transactions, "", "");
+        check("/api/transactions/commit", Route::Transactions, "commit", "");
+        check(
+            "/api/internal/transaction/begin",
+            Route::Transactions,
+            "begin",
+            "",
+        );
         check("/api/functions", Route::Functions, "", "");
         check("/api/functions/stats", Route::FunctionStats, "stats", "");
         check("/api/functions/reload", Route::FunctionReload, "reload", "");

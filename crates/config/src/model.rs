@@ -22,6 +22,8 @@ pub struct Config {
     pub docs: Docs,
     /// Live queries.
     pub realtime: Realtime,
+    /// Transactions over several requests, and requests that must not be carried out twice.
+    pub transactions: Transactions,
     /// A built frontend, served beside the API.
     pub frontend: Frontend,
     /// How the roles find and trust each other where each is a process of its own.
@@ -249,6 +251,17 @@ pub struct Realtime {
     pub max_frame_size: u64,
     /// Commits kept for a follower that lags; one that lags further reads the change log.
     pub change_buffer_size: u32,
+}
+
+/// Transactions over several requests, and requests that must not be carried out twice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transactions {
+    /// How long a transaction may be open, at least 100 ms.
+    pub timeout: Duration,
+    /// Most open transactions of one gateway.
+    pub max_open: u32,
+    /// How long the reply to a request with an idempotency key is kept, at least a second.
+    pub idempotency_retention: Duration,
 }
 
 /// A built frontend, served beside the API.

@@ -153,6 +153,20 @@ impl Error {
         self
     }
 
+    /// The same, said of the request as a whole.
+    #[must_use]
+    pub fn without_step(mut self) -> Self {
+        self.inner.step = None;
+        self
+    }
+
+    /// The same in other words.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.inner.message = message.into();
+        self
+    }
+
     /// Keeps the cause for the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

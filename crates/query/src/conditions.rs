@@ -122,16 +122,19 @@ fn images(sql: &mut Writer<'_>, side: &str, fields: &[usize]) {
 /// image holds exactly.
 fn widened(collection: &Collection, filter: &Filter, positive: bool) -> Filter {
     let exact = |field: usize| {
-        collection.fields.get(field).is_some_and(|field| match field.kind {
-            FieldType::Float | FieldType::Blob => false,
-            FieldType::Uuid
-            | FieldType::String
-            | FieldType::Text
-            | FieldType::Int
-            | FieldType::Bool
-            | FieldType::Timestamp
-            | FieldType::Json => true,
-        })
+        collection
+            .fields
+            .get(field)
+            .is_some_and(|field| match field.kind {
+                FieldType::Float | FieldType::Blob => false,
+                FieldType::Uuid
+                | FieldType::String
+                | FieldType::Text
+                | FieldType::Int
+                | FieldType::Bool
+                | FieldType::Timestamp
+                | FieldType::Json => true,
+            })
     };
     let all = |parts: &[Filter]| {
         let parts = parts.iter().map(|part| widened(collection, part, positive));

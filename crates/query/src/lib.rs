@@ -22,4 +22,4 @@ pub use ast::{CompareOp, Filter, JsonNeedle, Query, SortKey};
 pub use canonical::equality_keys;
 pub use conditions::{documents_unchanged, passes, query_unchanged};
 pub use parse::{ListParams, parse_filter_json, parse_query_json};
-pub use statements::{adjust, delete, get, insert, insert_returns, reserve_keys, update, upsert};
+pub use statements::{adjust, delete, get, insert, insert_returns, put, reserve_keys, set, update, upsert};

@@ -79,6 +79,24 @@ pub fn update(collection: &Collection, key: Value, changes: Vec<(usize, Value)>)
     sql.finish()
 }
 
+/// [`insert`] of a row with its key, without what it returns.
+pub fn put(collection: &Collection, row: Row) -> Statement {
+    without_returning(insert(collection, row))
+}
+
+/// [`update`] without what it returns.
+pub fn set(collection: &Collection, key: Value, changes: Vec<(usize, Value)>) -> Statement {
+    without_returning(update(collection, key, changes))
+}
+
+/// Names are quoted, so nothing else in the text of a statement about one document reads like this.
+fn without_returning(statement: Statement) -> Statement {
+    match statement.sql.rfind(" RETURNING \"") {
+        Some(end) => Statement::new(&statement.sql[..end], statement.params),
+        None => statement,
+    }
+}
+
 /// The same with numbers that are added to fields; null counts as 0. A sum that its field cannot hold is an error of
 /// the database's (`INVALID_TYPE`).
 pub fn adjust(
@@ -118,16 +136,13 @@ pub fn adjust(
 /// whole stored row.
 pub fn upsert(collection: &Collection, row: Row, fields: &[usize]) -> Statement {
     let primary = collection.primary();
-    let returns = insert_returns(collection);
     let numbered = row.get(primary).is_none_or(Value::is_null);
-    let insert = insert(collection, row);
     if numbered {
-        return insert;
+        return insert(collection, row);
     }
+    let insert = put(collection, row);
     let mut sql = Writer::new(collection);
-    // The text of the insert ends where its RETURNING begins.
-    let end = if returns { insert.sql.rfind(" RETURNING ") } else { None };
-    sql.push(&insert.sql[..end.unwrap_or(insert.sql.len())]);
+    sql.push(&insert.sql);
     sql.push(" ON CONFLICT (");
     sql.quoted_field(primary);
     sql.push(") DO UPDATE SET ");

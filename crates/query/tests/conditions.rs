@@ -22,9 +22,11 @@ const RANK: usize = 10;
 fn logged(collection: &Collection) -> Database {
     let database = Database::new(collection, true);
     let run = |sql: String| database.run(&Statement::new(sql, Vec::new()));
-    run("CREATE TABLE _alyx_changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, collection TEXT NOT NULL, \
+    run(
+        "CREATE TABLE _alyx_changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, collection TEXT NOT NULL, \
          op INTEGER NOT NULL, id, old TEXT, new TEXT)"
-        .to_owned());
+            .to_owned(),
+    );
     run("CREATE TABLE _alyx_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL)".to_owned());
     run("INSERT INTO _alyx_meta VALUES ('horizon', 0)".to_owned());
     alyx_schema::triggers(collection).into_iter().for_each(|sql| {
@@ -168,7 +170,10 @@ fn documents_are_unchanged_each_since_its_own_position() {
         database.run(&insert(&things, row(name, 1, 1.0, "null")));
     }
     let check = |reads: &[(i64, u64)], expected: bool| {
-        let reads: Vec<_> = reads.iter().map(|(key, seq)| (Value::Int(*key), Seq(*seq))).collect();
+        let reads: Vec<_> = reads
+            .iter()
+            .map(|(key, seq)| (Value::Int(*key), Seq(*seq)))
+            .collect();
         let statement = documents_unchanged(&things, &reads);
         assert_eq!(holds(&database, &statement), expected, "{statement:?}");
     };
@@ -210,7 +215,14 @@ fn numbers_are_added_where_their_sum_fits() {
     let things = things();
     let database = logged(&things);
     database.run(&insert(&things, row("a", 5, 1.5, "null")));
-    let add = |field: usize, number: Value| adjust(&things, Value::Int(1), vec![(NAME, "b".into())], vec![(field, number)]);
+    let add = |field: usize, number: Value| {
+        adjust(
+            &things,
+            Value::Int(1),
+            vec![(NAME, "b".into())],
+            vec![(field, number)],
+        )
+    };
     let changed = database.run(&add(AGE, Value::Int(-7))).remove(0);
     assert_eq!((&changed[NAME], &changed[AGE]), (&"b".into(), &Value::Int(-2)));
     let changed = database.run(&add(PRICE, Value::Float(0.25))).remove(0);

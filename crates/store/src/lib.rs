@@ -25,7 +25,8 @@ pub use cluster::{ClusterOptions, GrpcForwarder, WriteForwarder, WriterService, 
 pub use embedded::EmbeddedOptions;
 pub use idempotency::KeptReply;
 pub use interface::{
-    Change, ChangeOp, Commit, Condition, Expect, LogBatch, Read, ReadCost, ReadReply, Rows, Write, WriteReply, WriteStep,
+    Change, ChangeOp, Commit, Condition, Expect, LogBatch, Read, ReadCost, ReadReply, Rows, Write,
+    WriteReply, WriteStep,
 };
 pub use remote::{RemoteOptions, WriteId};
 pub use stats::{BATCH_BOUNDS, StoreStats};

@@ -270,7 +270,8 @@ fn key_of(collection: &Collection, id: &str) -> Result<Value> {
     parse_key(collection, id).ok_or_else(|| not_found(collection, id))
 }
 
-fn not_found(collection: &Collection, id: &str) -> Error {
+/// The collection has no document with that key.
+pub(crate) fn not_found(collection: &Collection, id: &str) -> Error {
     const LONGEST: usize = 64;
     let shown: String = id.chars().take(LONGEST).collect();
     Error::new(

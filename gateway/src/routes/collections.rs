@@ -3,18 +3,28 @@
 use alyx_core::Result;
 use alyx_query::ListParams;
 use axum::body::Body;
-use http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::ETAG;
+use http::request::Parts;
 
-use super::Context;
+use super::{Context, transactional};
 use crate::documents::{Action, find, permit};
 use crate::envelope::{self, Reply};
 use crate::route::decode;
+use crate::transactions::{Id, Kind, Operation, header_of};
 
-pub(super) async fn list(context: Context<'_>, name: &str, query: Option<&str>) -> Result<Reply> {
+pub(super) async fn list(context: Context<'_>, name: &str, parts: &Parts) -> Result<Reply> {
     let state = context.app.desired();
     let collection = find(&state, &decode(name)?)?;
     permit(collection, Action::Read)?;
-    let params = ListParams::parse(collection, query.unwrap_or_default())?;
+    let query = parts.uri.query().unwrap_or_default();
+    let (transaction, query) = transactional::take_transaction(query)?;
+    let params = ListParams::parse(collection, &query)?;
+    if let Some(id) = transaction {
+        let asked = (state.schema_revision, &params);
+        return transactional::list(context, &parts.headers, &id, asked).await;
+    }
     let documents = &context.app.documents;
     let page = documents
         .list(state.schema_revision, &params, context.deadline())
@@ -22,65 +32,93 @@ pub(super) async fn list(context: Context<'_>, name: &str, query: Option<&str>) 
     Ok(envelope::json(StatusCode::OK, page))
 }
 
-pub(super) async fn create(
-    context: Context<'_>,
-    name: &str,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Reply> {
+pub(super) async fn create(context: Context<'_>, name: &str, parts: &Parts, body: Body) -> Result<Reply> {
     let state = context.app.desired();
     let collection = find(&state, &decode(name)?)?;
     permit(collection, Action::Create)?;
-    let body = context.body(headers, body).await?;
+    let body = context.body(&parts.headers, body).await?;
+    if transactional::is_asked_for(parts) {
+        let create = Operation::new(Kind::Create, collection, Id::InData, body);
+        return transactional::single(context, parts, &state, create).await;
+    }
     let document = context
         .app
         .documents
         .create(collection, &body, context.deadline())
         .await?;
-    Ok(envelope::json(StatusCode::CREATED, document))
+    Ok(whole(StatusCode::CREATED, document))
 }
 
-pub(super) async fn get(context: Context<'_>, name: &str, id: &str) -> Result<Reply> {
+pub(super) async fn get(context: Context<'_>, (name, id): (&str, &str), parts: &Parts) -> Result<Reply> {
     let state = context.app.desired();
     let collection = find(&state, &decode(name)?)?;
     permit(collection, Action::Read)?;
+    let id = decode(id)?;
+    let (transaction, _) = transactional::take_transaction(parts.uri.query().unwrap_or_default())?;
+    if transaction.is_some() {
+        let get = Operation::new(Kind::Get, collection, Id::Given(id.into_owned()), Bytes::new());
+        return transactional::single(context, parts, &state, get).await;
+    }
     let document = context
         .app
         .documents
-        .get(collection, &decode(id)?, context.deadline())
+        .get(collection, &id, context.deadline())
         .await?;
-    Ok(envelope::json(StatusCode::OK, document))
+    if transactional::is_asked_for(parts) {
+        return transactional::tagged(&parts.headers, document);
+    }
+    Ok(whole(StatusCode::OK, document))
 }
 
 pub(super) async fn update(
     context: Context<'_>,
     (name, id): (&str, &str),
-    headers: &HeaderMap,
+    parts: &Parts,
     body: Body,
 ) -> Result<Reply> {
     let state = context.app.desired();
     let collection = find(&state, &decode(name)?)?;
     permit(collection, Action::Update)?;
-    let body = context.body(headers, body).await?;
+    let body = context.body(&parts.headers, body).await?;
+    let id = decode(id)?;
+    if transactional::is_asked_for(parts) {
+        let update = Operation::new(Kind::Update, collection, Id::Given(id.into_owned()), body);
+        return transactional::single(context, parts, &state, update).await;
+    }
     // Who may not read learns nothing from a write but that it was done.
     let key_only = [collection.primary()];
     let fields = (!collection.access.read).then_some(key_only.as_slice());
-    let id = decode(id)?;
     let documents = &context.app.documents;
     let document = documents
         .update(collection, (&id, &body), fields, context.deadline())
         .await?;
-    Ok(envelope::json(StatusCode::OK, document))
+    if fields.is_some() {
+        return Ok(envelope::json(StatusCode::OK, document));
+    }
+    Ok(whole(StatusCode::OK, document))
 }
 
-pub(super) async fn delete(context: Context<'_>, name: &str, id: &str) -> Result<Reply> {
+pub(super) async fn delete(context: Context<'_>, (name, id): (&str, &str), parts: &Parts) -> Result<Reply> {
     let state = context.app.desired();
     let collection = find(&state, &decode(name)?)?;
     permit(collection, Action::Delete)?;
+    let id = decode(id)?;
+    if transactional::is_asked_for(parts) {
+        let delete = Operation::new(Kind::Delete, collection, Id::Given(id.into_owned()), Bytes::new());
+        return transactional::single(context, parts, &state, delete).await;
+    }
     context
         .app
         .documents
-        .delete(collection, &decode(id)?, context.deadline())
+        .delete(collection, &id, context.deadline())
         .await?;
     Ok(envelope::empty(StatusCode::NO_CONTENT))
+}
+
+/// A whole document with its tag.
+fn whole(status: StatusCode, document: Bytes) -> Reply {
+    let tag = header_of(&document);
+    let mut reply = envelope::json(status, document);
+    reply.headers_mut().insert(ETAG, tag);
+    reply
 }

@@ -1,8 +1,11 @@
 //! Handlers: decode, make one call, encode.
 
+mod batch;
 mod collections;
 mod functions;
 mod ops;
+mod transactional;
+mod transactions;
 
 pub(crate) use ops::figures;
 
@@ -78,16 +81,18 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
     let method = &parts.method;
     match matched.route {
         Route::Collection if method == Method::POST => {
-            collections::create(context, matched.first, &parts.headers, body).await
+            collections::create(context, matched.first, &parts, body).await
         }
-        Route::Collection => collections::list(context, matched.first, parts.uri.query()).await,
+        Route::Collection => collections::list(context, matched.first, &parts).await,
         Route::Document if *method == Method::PATCH || *method == Method::PUT => {
-            collections::update(context, (matched.first, matched.second), &parts.headers, body).await
+            collections::update(context, (matched.first, matched.second), &parts, body).await
         }
         Route::Document if *method == Method::DELETE => {
-            collections::delete(context, matched.first, matched.second).await
+            collections::delete(context, (matched.first, matched.second), &parts).await
         }
-        Route::Document => collections::get(context, matched.first, matched.second).await,
+        Route::Document => collections::get(context, (matched.first, matched.second), &parts).await,
+        Route::Batch => batch::run(context, &parts, body).await,
+        Route::Transactions => transactions::act(context, &parts, matched.first).await,
         Route::Functions => functions::list(context),
         Route::FunctionReload if method == Method::POST => functions::reload(context).await,
         Route::FunctionStats => functions::stats(context),

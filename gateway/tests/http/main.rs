@@ -5,10 +5,13 @@
     reason = "a test's own tasks end with its runtime"
 )]
 
+mod batches;
 mod connections;
 mod documentation;
 mod documents;
 mod edge;
 mod frontend;
 mod functions;
+mod preconditions;
 mod site;
+mod transactions;

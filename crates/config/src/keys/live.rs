@@ -134,7 +134,7 @@ pub(super) static KEYS: &[Key] = &[
     .or(&["server.cors.origins", "cors.origins", "cors.allowed_origins"]),
     live(
         "server.cors.exposed_headers",
-        "X-Request-ID",
+        "X-Request-ID,ETag,Idempotency-Replayed",
         Kind::List(|c, _, v| c.server.cors.exposed_headers = v),
         "Reply headers that scripts may read.",
     )
@@ -400,6 +400,25 @@ pub(super) static KEYS: &[Key] = &[
         "1000",
         count(1, |c, _, v| c.realtime.change_buffer_size = v as u32),
         "Commits kept in memory for a follower that lags; past that it reads the change log.",
+    ),
+    live(
+        "transactions.timeout",
+        "5m",
+        duration(Duration::from_millis(100), |c, _, v| c.transactions.timeout = v),
+        "How long a transaction may be open; then it is rolled back.",
+    )
+    .or(&["transaction.timeout"]),
+    live(
+        "transactions.max_open",
+        "1000",
+        count(1, |c, _, v| c.transactions.max_open = v as u32),
+        "Most open transactions of one gateway; one more is refused with 429.",
+    ),
+    live(
+        "transactions.idempotency_retention",
+        "24h",
+        duration(SECOND, |c, _, v| c.transactions.idempotency_retention = v),
+        "How long the reply to a request with an `Idempotency-Key` is kept.",
     ),
     optional(
         "frontend.dist",

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::model::{
     Admin, Cluster, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions,
-    LogFormat, LogLevel, Logging, Metrics, Realtime, Server, Turso,
+    LogFormat, LogLevel, Logging, Metrics, Realtime, Server, Transactions, Turso,
 };
 use crate::value::{Input, Kind};
 
@@ -133,13 +133,8 @@ fn blank() -> Config {
             version: String::new(),
             ui: DocsUi::Swagger,
         },
-        realtime: Realtime {
-            enabled: false,
-            max_connections: 0,
-            max_subscriptions_per_client: 0,
-            max_frame_size: 0,
-            change_buffer_size: 0,
-        },
+        realtime: blank_realtime(),
+        transactions: blank_transactions(),
         frontend: Frontend {
             dist: None,
             dev_proxy: None,
@@ -160,6 +155,24 @@ fn blank() -> Config {
             listen: String::new(),
             tls: None,
         },
+    }
+}
+
+fn blank_realtime() -> Realtime {
+    Realtime {
+        enabled: false,
+        max_connections: 0,
+        max_subscriptions_per_client: 0,
+        max_frame_size: 0,
+        change_buffer_size: 0,
+    }
+}
+
+fn blank_transactions() -> Transactions {
+    Transactions {
+        timeout: Duration::ZERO,
+        max_open: 0,
+        idempotency_retention: Duration::ZERO,
     }
 }
 

@@ -5,9 +5,7 @@ use alyx_store::{Condition, Expect, KeptReply, Read, ReadCost, Store, Write, Wri
 use tokio::task::JoinSet;
 
 use crate::atomicity::as_one_group;
-use crate::support::{
-    Backend, PATIENCE, code, ids, insert, insert_step, single, step, with_items, write_of,
-};
+use crate::support::{Backend, PATIENCE, code, ids, insert, insert_step, single, step, with_items, write_of};
 
 const CONDITIONS: [(Condition, &str); 3] = [
     (Condition::Precondition, "PRECONDITION_FAILED"),
@@ -26,7 +24,9 @@ fn check(id: &str, n: i64, condition: Condition) -> WriteStep {
     }
 }
 
-pub(crate) async fn a_condition_that_does_not_hold_undoes_the_write_and_names_its_step(backend: &dyn Backend) {
+pub(crate) async fn a_condition_that_does_not_hold_undoes_the_write_and_names_its_step(
+    backend: &dyn Backend,
+) {
     let (store, _) = with_items(backend).await;
     insert(&store, "a", 1).await.expect("a write");
     let position = store.position().await.expect("a position");
@@ -50,7 +50,11 @@ pub(crate) async fn a_condition_that_does_not_hold_undoes_the_write_and_names_it
     }
     assert_eq!(ids(&store).await, ["a"]);
     let log = store.read_log(position, 100).await.expect("the log");
-    assert_eq!(log.commits.len(), CONDITIONS.len(), "failed writes leave no trace");
+    assert_eq!(
+        log.commits.len(),
+        CONDITIONS.len(),
+        "failed writes leave no trace"
+    );
 }
 
 pub(crate) async fn a_writing_step_can_be_a_condition_itself(backend: &dyn Backend) {
@@ -114,7 +118,10 @@ pub(crate) async fn of_writes_on_the_same_condition_one_is_carried_out(backend: 
     }
     let done = tasks.join_all().await.into_iter().filter(|done| *done).count();
     assert_eq!(done, 1);
-    assert_eq!(single(&store, "SELECT count(*) FROM _alyx_changes").await, Value::Int(2));
+    assert_eq!(
+        single(&store, "SELECT count(*) FROM _alyx_changes").await,
+        Value::Int(2)
+    );
 }
 
 fn reply(body: &str) -> KeptReply {
@@ -173,7 +180,10 @@ pub(crate) async fn replies_that_are_too_old_make_room(backend: &dyn Backend) {
     }
     assert_eq!(kept(&store, 3, 101).await, None, "it is not found any more");
     // The key can be used again, and the others are gone with it.
-    store.write(with_reply("new", 3, (300, 200))).await.expect("a write");
+    store
+        .write(with_reply("new", 3, (300, 200)))
+        .await
+        .expect("a write");
     assert_eq!(kept(&store, 3, 200).await, Some(reply("new")));
     let left = single(&store, "SELECT count(*) FROM _alyx_idempotency").await;
     assert_eq!(left, Value::Int(1));
