@@ -25,7 +25,7 @@ const OTHERS: [&str; 12] = [
     "SQLITE_",
     "SQL_",
     "TRANSACTION_TIMEOUT",
-    "TRANSACTION_IN_USE",
+    "TRANSACTION_BUSY",
     "RESPONSE_TOO_LARGE",
     "STREAM_EXPIRED",
     "ARGS_INVALID",
