@@ -17,6 +17,7 @@ mod process;
 mod report;
 mod server;
 mod subscriber;
+mod transfers;
 
 use report::Report;
 use server::{Kind, Server};
@@ -49,6 +50,10 @@ fn main() {
             let ours = Server::start(Kind::Alyx).await;
             let theirs = Server::start(Kind::PocketBase).await;
             live::measure(&mut report, &ours, &theirs).await;
+        }
+        if wanted("transfers") {
+            let ours = Server::start(Kind::Alyx).await;
+            transfers::measure(&mut report, &ours).await;
         }
         if wanted("functions") {
             functions::measure(&mut report).await;

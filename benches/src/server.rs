@@ -50,6 +50,11 @@ pub(crate) const SCHEMA: &str = "collections:
       author: {type: string}
       content: {type: text}
       created_at: {type: timestamp, default: now, index: true}
+  accounts:
+    fields:
+      id: {type: uuid, primary: true, default: auto}
+      owner: {type: string}
+      balance: {type: int}
 ";
 
 pub(crate) const CONFIG: &str = "database: {path: data.db}

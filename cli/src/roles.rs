@@ -76,6 +76,7 @@ impl Roles {
             realtime: node.map(|node| node as Arc<dyn RealtimeService>),
             functions: worker.clone().map(|worker| worker as SharedFunctions),
             checks: checks.clone(),
+            peers: None,
             clock,
         })
         .await?;

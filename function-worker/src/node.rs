@@ -9,11 +9,15 @@ use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 /// The runtime's files, as they are built into this binary.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("worker.mjs", include_str!("../../runtimes/node/worker.mjs")),
     ("frames.mjs", include_str!("../../runtimes/node/frames.mjs")),
     ("logs.mjs", include_str!("../../runtimes/node/logs.mjs")),
     ("context.mjs", include_str!("../../runtimes/node/context.mjs")),
+    (
+        "transaction.mjs",
+        include_str!("../../runtimes/node/transaction.mjs"),
+    ),
     ("checks.mjs", include_str!("../../runtimes/node/checks.mjs")),
     ("handler.mjs", include_str!("../../runtimes/node/handler.mjs")),
     ("loading.mjs", include_str!("../../runtimes/node/loading.mjs")),

@@ -13,6 +13,7 @@ use alyx_service::health::SharedCheck;
 use alyx_service::state::{ControlPlane, DesiredState, StateWatch};
 use alyx_store::Store;
 
+use crate::cluster::peers::SharedPeers;
 use crate::documents::Documents;
 use crate::frontend::Frontend;
 use crate::metrics::Metrics;
@@ -67,6 +68,8 @@ pub(crate) struct App {
     pub(crate) documents: Documents,
     /// Batches, conditional requests and transactions.
     pub(crate) engine: Engine,
+    /// The other gateways of a cluster.
+    pub(crate) peers: SharedPeers,
     /// Open transactions.
     pub(crate) transactions: Registry,
     /// What is served beside the API.

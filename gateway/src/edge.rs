@@ -105,6 +105,7 @@ impl Edge {
             app: &self.app,
             tag,
             started,
+            forwarded: false,
         };
         match route {
             Route::Realtime | Route::OpenApi | Route::Docs | Route::ApiDocs => {

@@ -45,9 +45,11 @@ use axum::Router;
 use axum::routing::get;
 
 pub use crate::cluster::functions::{RemoteFunctions, RemoteFunctionsOptions};
+pub use crate::cluster::peers::{PeerService, PeersOptions};
 pub use crate::cluster::realtime::{RemoteRealtime, RemoteRealtimeParts, RemoteRealtimeStats};
 
 use crate::app::{App, AppState};
+use crate::cluster::peers::Peers;
 use crate::documents::Documents;
 use crate::edge::Edge;
 use crate::frontend::Frontend;
@@ -71,6 +73,8 @@ pub struct GatewayParts {
     pub functions: Option<SharedFunctions>,
     /// The realtime node; `None` where realtime is switched off.
     pub realtime: Option<Arc<dyn RealtimeService>>,
+    /// The other gateways; `None` where this is the only one.
+    pub peers: Option<PeersOptions>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// What `/health` and `/health/ready` ask.
@@ -103,7 +107,9 @@ impl Gateway {
         );
         let engine = Engine::new(parts.store.clone(), Arc::clone(&parts.clock));
         let open = &parts.config.transactions;
-        let transactions = Registry::new(open.timeout, open.max_open, None);
+        let peers = parts.peers.map(|options| Arc::new(Peers::new(options)));
+        let node = peers.as_ref().map(|peers| peers.node_id().to_owned());
+        let transactions = Registry::new(open.timeout, open.max_open, node);
         let frontend = Frontend::new(&parts.config, &tasks)?;
         let hub = parts.realtime.map(|service| {
             let realtime = &parts.config.realtime;
@@ -132,6 +138,7 @@ impl Gateway {
             accepting: AtomicBool::new(true),
             documents,
             engine,
+            peers,
             transactions,
             frontend,
         });
@@ -161,6 +168,11 @@ impl Gateway {
     /// What an operator's wish to drain it acts on.
     pub fn drain(&self) -> Drain {
         Drain(self.app.clone())
+    }
+
+    /// What the other gateways ask of this one, for the listener where they reach it.
+    pub fn peer_service(&self) -> PeerService {
+        PeerService::new(self.app.clone())
     }
 
     /// Starts accepting connections.

@@ -6,6 +6,7 @@
 // `input.name` and `({ name })` all read the same.
 
 import { TYPE } from "./frames.mjs";
+import { transactionOf } from "./transaction.mjs";
 import { LogBudget, loggerOf } from "./logs.mjs";
 
 const MAX_OPEN_CALLS = 256;
@@ -253,7 +254,16 @@ export function hybrid(invocation, context) {
 }
 
 function databaseOf(invocation) {
-  const made = new Map();
+  const send = (op, name, args) => invocation.shared.calls.send(invocation, op, name, args);
+  const transaction = transactionOf(send, collections);
+  // A collection of that name is still there.
+  Object.assign(transaction, collectionOf(send, "transaction", transaction));
+  return collections(send, transaction, transaction);
+}
+
+/** The collections, each made when it is first named. `atomically` runs several calls as one. */
+function collections(send, transaction, atomically) {
+  const made = new Map([["transaction", transaction]]);
   return new Proxy(Object.freeze({}), {
     get(_target, name) {
       // A promise looks for `then`: the database itself is nothing to wait for.
@@ -262,7 +272,7 @@ function databaseOf(invocation) {
       }
       let collection = made.get(name);
       if (collection === undefined) {
-        collection = collectionOf(invocation, name);
+        collection = collectionOf(send, name, atomically);
         made.set(name, collection);
       }
       return collection;
@@ -270,8 +280,8 @@ function databaseOf(invocation) {
   });
 }
 
-function collectionOf(invocation, name) {
-  const call = (op, args) => invocation.shared.calls.send(invocation, op, name, args);
+function collectionOf(send, name, atomically) {
+  const call = (op, args) => send(op, name, args);
   const list = (query) => call("list", query ?? {});
   const needId = (id, method) => {
     if (id === undefined || id === null) {
@@ -296,6 +306,27 @@ function collectionOf(invocation, name) {
     },
     create: (data) => call("create", { data: data ?? {} }),
     update: async (id, data) => call("update", { id: needId(id, "update"), data: data ?? {} }),
+    upsert: (data) => call("upsert", { data: data ?? {} }),
     delete: async (id) => call("delete", { id: needId(id, "delete") }),
+    deleteMany: async (query) => deleteMany(atomically, name, query),
   };
+}
+
+const DELETED_AT_ONCE = 500;
+
+/** In steps, each of which is a transaction: what is deleted is what the filter selected at that moment. */
+async function deleteMany(atomically, name, query) {
+  let deleted = 0;
+  for (;;) {
+    const step = await atomically(async (tx) => {
+      const page = await tx[name].list({ filter: query?.filter, limit: DELETED_AT_ONCE, fields: [] });
+      // Without further fields, a document is its key.
+      await Promise.all(page.docs.map((doc) => tx[name].delete(Object.values(doc)[0])));
+      return page.docs.length;
+    });
+    deleted += step;
+    if (step < DELETED_AT_ONCE) {
+      return { deleted };
+    }
+  }
 }

@@ -174,3 +174,52 @@ async fn the_functions_guides_code_runs() {
         (400, "VALIDATION_ERROR")
     );
 }
+
+#[tokio::test]
+async fn the_transactions_guides_code_runs() {
+    let blocks = blocks("docs/transactions.md");
+    let of = |language: &str| {
+        let of = blocks.iter().filter(|(found, _)| found == language);
+        of.map(|(_, text)| text.clone()).collect::<Vec<_>>()
+    };
+    let project = Project::with_schema(&of("yaml")[0]);
+    let function = format!(
+        "export default async (ctx) => {{\n{}\nreturn left; }};",
+        &of("js")[1]
+    );
+    project.write("functions/transfer.js", &function);
+    let server = Server::start(&project).await;
+    let http = server.http();
+    let here = |text: &str| text.replace("localhost:8090", server.base().trim_start_matches("http://"));
+    let curl = |text: &str| here(text).replacen("curl", "curl -sS --fail-with-body", 1);
+
+    let first = shell(&curl(&of("bash")[0]), project.path()).await;
+    assert!(first.contains("\"status\":201"), "{first}");
+    let again = shell(&curl(&of("bash")[0]), project.path()).await;
+    assert_eq!(again, first, "the same request has the same reply");
+    let made: serde_json::Value = serde_json::from_str(&first).expect("JSON");
+    let ann = made["results"][0]["doc"]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let bob = http
+        .post("/api/collections/accounts", &json!({"owner": "bob"}))
+        .await
+        .json();
+    let bob = bob["id"].as_str().expect("an id").to_owned();
+    let transfer = curl(&of("bash")[1]).replace("FROM", &ann).replace("TO", &bob);
+    let moved = shell(&transfer, project.path()).await;
+    assert!(
+        moved.contains("\"balance\":70") && moved.contains("\"balance\":30"),
+        "{moved}"
+    );
+
+    let live = Live::start(&project, &here(&of("js")[0]));
+    live.heard("inside: 1").await;
+    live.heard("outside: 0").await;
+    live.heard("committed").await;
+
+    let call = json!({"from": ann, "to": bob, "amount": 20});
+    let left = http.post("/api/functions/transfer", &call).await;
+    assert_eq!((left.status, left.text.as_str()), (200, "50"), "{left:?}");
+}

@@ -13,3 +13,4 @@ mod realtime;
 mod reload;
 mod rest;
 mod trace;
+mod transactions;

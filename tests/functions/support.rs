@@ -297,6 +297,7 @@ impl DataService for Documents {
                 doc.clone()
             }
             DataOp::Delete => json!({"deleted": documents.remove(&id).is_some()}),
+            other => panic!("these tests do not use {other:?}"),
         };
         Ok(Bytes::from(result.to_string()))
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use alyx_cluster::RemoteControl;
 use alyx_core::{Result, SystemClock};
 use alyx_gateway::{
-    Drain, Gateway, GatewayParts, RemoteFunctions, RemoteFunctionsOptions, RemoteRealtime,
+    Drain, Gateway, GatewayParts, PeersOptions, RemoteFunctions, RemoteFunctionsOptions, RemoteRealtime,
     RemoteRealtimeParts,
 };
 use alyx_service::cluster::Role as NodeRole;
@@ -71,6 +71,11 @@ pub(super) async fn start(base: &Arc<Base>) -> Result<Box<dyn Running>> {
         control: Arc::clone(&control) as Arc<dyn ControlPlane>,
         functions: functions.map(|functions| functions as SharedFunctions),
         realtime: realtime.map(|realtime| realtime as Arc<dyn RealtimeService>),
+        peers: Some(PeersOptions {
+            node_id: base.node_id.clone(),
+            nodes: control.nodes(),
+            security: base.security.clone(),
+        }),
         clock: Arc::new(SystemClock),
         checks: checks.clone(),
     })
@@ -80,7 +85,8 @@ pub(super) async fn start(base: &Arc<Base>) -> Result<Box<dyn Running>> {
         checks,
         figures: figures::of_gateway(gateway.figures(), Arc::clone(&control), store.clone()),
     });
-    base.serve(Routes::new(WriterService::new(store.clone()).into_server()))
+    let routes = Routes::new(WriterService::new(store.clone()).into_server());
+    base.serve(routes.add_service(gateway.peer_service().into_server()))
         .await?;
     gateway.serve();
     base.announce(&control, u64::from(config.realtime.max_connections));

@@ -50,6 +50,15 @@ pub mod functions {
     }
 }
 
+/// What a gateway offers to the other gateways.
+pub mod gateway {
+    pub use v1::*;
+
+    mod v1 {
+        tonic::include_proto!("alyx.gateway.v1");
+    }
+}
+
 /// What a realtime node offers to gateways.
 pub mod realtime {
     pub use v1::*;

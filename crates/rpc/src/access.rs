@@ -18,6 +18,7 @@ pub(crate) enum Caller {
 /// Every RPC, by its path.
 const ROWS: &[(&str, Caller)] = &[
     ("/alyx.writer.v1.Writer/Write", Caller::Role),
+    ("/alyx.gateway.v1.Gateway/Forward", Caller::Role),
     ("/alyx.functions.v1.Functions/Dispatch", Caller::Role),
     ("/alyx.realtime.v1.Realtime/Link", Caller::Role),
     ("/alyx.control.v1.Control/Register", Caller::Role),

@@ -26,7 +26,8 @@ pub struct DataCall {
     /// The collection's name, as the function wrote it.
     pub collection: String,
     /// JSON arguments. `List`: `{filter?, sort?, limit?, offset?, fields?}` · `Get`, `Delete`: `{id}` ·
-    /// `Create`: `{data}` · `Update`: `{id, data}`.
+    /// `Create`, `Upsert`: `{data}` · `Update`: `{id, data}` · `Begin`: anything · `Commit`, `Rollback`: `{tx}` ·
+    /// `Within`: `{tx, op, args}`, another operation with its arguments.
     pub args: Bytes,
 }
 
@@ -41,8 +42,18 @@ pub enum DataOp {
     Create,
     /// → document
     Update,
+    /// → document
+    Upsert,
     /// → `{deleted: bool}`
     Delete,
+    /// → `{tx}`, the number of a transaction of this invocation
+    Begin,
+    /// → `{}`
+    Commit,
+    /// → `{}`
+    Rollback,
+    /// → what the operation gives
+    Within,
 }
 
 impl DataOp {
@@ -53,7 +64,12 @@ impl DataOp {
             "get" => Self::Get,
             "create" => Self::Create,
             "update" => Self::Update,
+            "upsert" => Self::Upsert,
             "delete" => Self::Delete,
+            "begin" => Self::Begin,
+            "commit" => Self::Commit,
+            "rollback" => Self::Rollback,
+            "within" => Self::Within,
             _ => return None,
         })
     }

@@ -150,7 +150,12 @@ pub(super) const fn op_name(op: DataOp) -> &'static str {
         DataOp::Get => "get",
         DataOp::Create => "create",
         DataOp::Update => "update",
+        DataOp::Upsert => "upsert",
         DataOp::Delete => "delete",
+        DataOp::Begin => "begin",
+        DataOp::Commit => "commit",
+        DataOp::Rollback => "rollback",
+        DataOp::Within => "within",
     }
 }
 

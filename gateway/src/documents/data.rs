@@ -13,13 +13,16 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::find;
+use super::transactions::OpenTransactions;
 use crate::app::AppState;
+use crate::transactions::{Id, Kind, Operation, Outcome, Shaped};
 
 /// Answers the `ctx.db` calls of one invocation, until its deadline, as a part of the trace in which it was made.
 pub(crate) struct FunctionData {
     app: AppState,
     deadline: Instant,
     trace: Option<TraceContext>,
+    transactions: OpenTransactions,
 }
 
 impl FunctionData {
@@ -28,12 +31,13 @@ impl FunctionData {
             app,
             deadline,
             trace: trace::current(),
+            transactions: OpenTransactions::default(),
         }
     }
 }
 
 #[derive(Deserialize)]
-struct Arguments<'a> {
+pub(super) struct Arguments<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -41,13 +45,13 @@ struct Arguments<'a> {
 }
 
 impl Arguments<'_> {
-    fn read(args: &[u8]) -> Result<Arguments<'_>> {
+    pub(super) fn read(args: &[u8]) -> Result<Arguments<'_>> {
         serde_json::from_slice(args)
             .map_err(|error| invalid(format!("the arguments are no JSON object: {error}")))
     }
 
     /// A key as a path would have it: text without its quotes, a number as it is written.
-    fn id(&self) -> Result<String> {
+    pub(super) fn id(&self) -> Result<String> {
         let raw = self.id.map_or("null", RawValue::get);
         match raw.as_bytes().first() {
             Some(b'"') => serde_json::from_str(raw).map_err(|error| invalid(format!("`id`: {error}"))),
@@ -56,14 +60,14 @@ impl Arguments<'_> {
         }
     }
 
-    fn data(&self) -> Result<&[u8]> {
+    pub(super) fn data(&self) -> Result<&[u8]> {
         self.data
             .map(|data| data.get().as_bytes())
             .ok_or_else(|| invalid("`data` is missing: give the document's fields"))
     }
 }
 
-fn invalid(message: impl Into<String>) -> Error {
+pub(super) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, "INVALID_ARGUMENT", message)
 }
 
@@ -77,6 +81,13 @@ impl DataService for FunctionData {
 impl FunctionData {
     async fn answer(&self, call: DataCall) -> Result<Bytes> {
         let state = self.app.desired();
+        if let DataOp::Begin | DataOp::Commit | DataOp::Rollback | DataOp::Within = call.op {
+            let asked = (call.op, call.collection.as_str());
+            let transactions = &self.transactions;
+            return transactions
+                .call((&self.app, &state), asked, &call.args, self.deadline)
+                .await;
+        }
         let collection = find(&state, &call.collection)?;
         let documents = &self.app.documents;
         if call.op == DataOp::List {
@@ -92,7 +103,12 @@ impl FunctionData {
         }
         let arguments = Arguments::read(&call.args)?;
         match call.op {
-            DataOp::List | DataOp::Get => {
+            DataOp::List
+            | DataOp::Get
+            | DataOp::Begin
+            | DataOp::Commit
+            | DataOp::Rollback
+            | DataOp::Within => {
                 let found = documents.get(collection, &arguments.id()?, self.deadline).await;
                 found.or_else(|error| null_if_missing(error, b"null"))
             }
@@ -107,6 +123,14 @@ impl FunctionData {
                     .update(collection, (&id, data), None, self.deadline)
                     .await
             }
+            DataOp::Upsert => {
+                let data = Bytes::copy_from_slice(arguments.data()?);
+                let upsert = Operation::new(Kind::Upsert, collection, Id::InData, data);
+                let outcomes = self.app.engine.batch(&[upsert], self.deadline).await;
+                let outcomes = outcomes.map_err(Error::without_step)?.into_iter();
+                let outcomes: Vec<_> = outcomes.map(Outcome::unrestricted).collect();
+                Ok(Shaped::single(&outcomes).body)
+            }
             DataOp::Delete => {
                 let deleted = documents
                     .delete(collection, &arguments.id()?, self.deadline)
@@ -119,7 +143,7 @@ impl FunctionData {
     }
 }
 
-fn null_if_missing(error: Error, otherwise: &'static [u8]) -> Result<Bytes> {
+pub(super) fn null_if_missing(error: Error, otherwise: &'static [u8]) -> Result<Bytes> {
     if error.code() == "DOCUMENT_NOT_FOUND" {
         return Ok(Bytes::from_static(otherwise));
     }

@@ -5,6 +5,7 @@
 
 mod data;
 mod totals;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use super::document::{Operations, failures, json_body};
 use super::names::{Names, capitalized};
 use super::schemas::{self, page_of, reference};
+use super::transactions::{of_changing, of_creating, of_reading, tx_id};
 
 /// The names of a collection's schemas.
 struct Shapes {
@@ -64,6 +65,7 @@ fn many(collection: &Collection, shapes: &Shapes, operations: &mut Operations) -
     }
     if collection.access.create {
         let mut create = operations.make("create", name, &format!("Create a document in {name}"));
+        create["parameters"] = of_creating();
         create["requestBody"] = json_body(&reference(&shapes.input), true);
         create["responses"] = replies(
             "201",
@@ -82,12 +84,14 @@ fn one(collection: &Collection, shapes: &Shapes, operations: &mut Operations) ->
     item.insert("parameters".to_owned(), json!([id_parameter(collection)]));
     if collection.access.read {
         let mut get = operations.make("get", name, &format!("Get a document of {name}"));
+        get["parameters"] = of_reading();
         get["responses"] = replies(
             "200",
             "The document.",
             Some(&reference(&shapes.document)),
-            &[404, 503, 504],
+            &[400, 404, 412, 503, 504],
         );
+        get["responses"]["304"] = json!({"description": "The caller has it already."});
         item.insert("get".to_owned(), get);
     }
     if collection.access.update {
@@ -99,19 +103,21 @@ fn one(collection: &Collection, shapes: &Shapes, operations: &mut Operations) ->
                 _ => format!("Change some fields of a document of {name}"),
             };
             let mut update = operations.make(verb, name, &summary);
+            update["parameters"] = of_changing();
             update["requestBody"] = json_body(&reference(&shapes.update), true);
             update["responses"] = replies(
                 "200",
                 "The document as stored.",
                 Some(&reference(&shapes.document)),
-                &[400, 404, 409, 413, 415, 503, 504],
+                &[400, 404, 409, 412, 413, 415, 503, 504],
             );
             item.insert(method.to_owned(), update);
         }
     }
     if collection.access.delete {
         let mut delete = operations.make("delete", name, &format!("Delete a document of {name}"));
-        delete["responses"] = replies("204", "It is gone.", None, &[404, 409, 503, 504]);
+        delete["parameters"] = of_changing();
+        delete["responses"] = replies("204", "It is gone.", None, &[400, 404, 409, 412, 503, 504]);
         item.insert("delete".to_owned(), delete);
     }
     Json::Object(item)
@@ -202,5 +208,6 @@ fn list_parameters(collection: &Collection) -> Vec<Json> {
             "`false` leaves out `total`, which saves work.",
             json!({"type": "boolean", "default": true}),
         ),
+        tx_id(false),
     ]
 }

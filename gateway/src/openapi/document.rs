@@ -5,7 +5,7 @@ use alyx_service::state::DesiredState;
 use serde_json::{Map, Value as Json, json};
 
 use super::names::{Names, capitalized};
-use super::{collections, functions, schemas, system};
+use super::{collections, functions, schemas, system, transactions};
 
 /// What a document is made from.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ pub(super) struct Subject<'a> {
 }
 
 /// The failures that operations name, by status.
-const FAILURES: [(u16, &str, &str); 7] = [
+const FAILURES: [(u16, &str, &str); 8] = [
     (
         400,
         "BadRequest",
@@ -34,6 +34,11 @@ const FAILURES: [(u16, &str, &str); 7] = [
         409,
         "Conflict",
         "The data forbids it: a unique value is taken, or a reference would break.",
+    ),
+    (
+        412,
+        "PreconditionFailed",
+        "The document is not in the state that the request demands.",
     ),
     (413, "PayloadTooLarge", "The body is too large."),
     (415, "UnsupportedMediaType", "The body is not JSON."),
@@ -46,12 +51,16 @@ const FAILURES: [(u16, &str, &str); 7] = [
 ];
 
 /// Operation ids that belong to the API itself.
-const FIXED_OPERATIONS: [&str; 12] = [
+const FIXED_OPERATIONS: [&str; 16] = [
     "listFunctions",
     "getFunctionStats",
     "reloadFunctions",
     "getFunction",
     "invokeFunction",
+    "runBatch",
+    "beginTransaction",
+    "commitTransaction",
+    "rollbackTransaction",
     "connectRealtime",
     "getConfig",
     "getOpenApi",
@@ -65,6 +74,7 @@ const FIXED_OPERATIONS: [&str; 12] = [
 pub(super) fn document(subject: &Subject<'_>) -> Json {
     let mut shared = schemas::shared();
     shared.extend(system::shared());
+    shared.extend(transactions::shared());
     if subject.functions {
         shared.extend(functions::shared());
     }
@@ -92,6 +102,8 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
         functions::add_general(&mut paths, &mut operations, subject.development);
         tags.push(tag("functions", "Code that runs on the server."));
     }
+    transactions::add(&mut paths, &mut operations);
+    tags.push(tag("transactions", "Several changes as one."));
     system::add(&mut paths, &mut operations, subject.realtime);
     if subject.realtime {
         tags.push(tag("realtime", "Live queries."));

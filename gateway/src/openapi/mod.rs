@@ -14,6 +14,7 @@ mod schemas;
 mod system;
 #[cfg(test)]
 mod tests;
+mod transactions;
 
 use std::sync::Arc;
 

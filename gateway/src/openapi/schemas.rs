@@ -26,6 +26,7 @@ fn error() -> Json {
                     "code": {"type": "string", "description": "Stable; program against this.", "examples": ["VALIDATION_ERROR"]},
                     "message": {"type": "string", "description": "For people; may change."},
                     "field": {"type": "string", "description": "The field or parameter it is about."},
+                    "operation": {"type": "integer", "description": "Which operation of a batch, or which write of a transaction, from 0."},
                     "details": {"type": "array", "items": reference("ErrorDetail")},
                     "request_id": {"type": "string", "description": "Also in the X-Request-ID header and in the log."}
                 }

@@ -22,6 +22,7 @@ use crate::body;
 use crate::envelope::Reply;
 use crate::request_id::RequestTag;
 use crate::route::{Matched, Route};
+use transactional::Handed;
 
 /// Stands for "no limit" where a deadline is needed all the same.
 const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -32,6 +33,8 @@ pub(crate) struct Context<'a> {
     pub(crate) app: &'a AppState,
     pub(crate) tag: &'a RequestTag,
     pub(crate) started: Instant,
+    /// Whether another gateway has handed it over.
+    pub(crate) forwarded: bool,
 }
 
 impl Context<'_> {
@@ -76,7 +79,13 @@ fn after(start: Instant, limit: Duration) -> Instant {
 
 /// Calls the handler. The route has the method, or is unknown.
 pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Result<Reply> {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
+    if parts.uri.query().is_some_and(transactional::names_a_transaction) {
+        match transactional::hand_over(context, &parts, body).await? {
+            Handed::Answered(reply) => return Ok(reply),
+            Handed::Here(own) => body = own,
+        }
+    }
     let matched = Matched::of(parts.uri.path());
     let method = &parts.method;
     match matched.route {

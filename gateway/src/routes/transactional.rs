@@ -7,6 +7,7 @@ use std::time::Instant;
 use alyx_core::{Error, ErrorKind, Result};
 use alyx_query::ListParams;
 use alyx_service::state::DesiredState;
+use axum::body::Body;
 use http::header::{ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -56,6 +57,34 @@ pub(super) fn take_transaction(query: &str) -> Result<(Option<TransactionId>, Co
     let id = crate::route::decode(id)?;
     let rest: Vec<&str> = query.split('&').filter(|pair| is_tx_id(pair).is_none()).collect();
     Ok((Some(TransactionId::new(id)), rest.join("&").into()))
+}
+
+/// What became of a request that names a transaction.
+pub(super) enum Handed {
+    /// The gateway that has the transaction has answered.
+    Answered(Reply),
+    /// It is ours, with its body.
+    Here(Body),
+}
+
+/// Hands a request over to the gateway that has its transaction, where that is another one.
+///
+/// Errors: `INVALID_TRANSACTION` where that gateway is gone, and its transactions with it.
+pub(super) async fn hand_over(context: Context<'_>, parts: &Parts, body: Body) -> Result<Handed> {
+    let Some(peers) = context.app.peers.as_ref().filter(|_| !context.forwarded) else {
+        return Ok(Handed::Here(body));
+    };
+    let (id, _) = take_transaction(parts.uri.query().unwrap_or_default())?;
+    let node = id.as_ref().and_then(TransactionId::node);
+    let Some(node) = node.filter(|node| *node != peers.node_id()) else {
+        return Ok(Handed::Here(body));
+    };
+    let body = context.body(&parts.headers, body).await?;
+    let until = (context.tag, context.deadline());
+    let answer = peers.forward(node, (parts, body), until).await?;
+    answer
+        .map(Handed::Answered)
+        .ok_or_else(crate::transactions::unknown)
 }
 
 /// Carries out one operation on behalf of such a request. `body` is what the caller sent.

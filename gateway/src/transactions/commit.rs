@@ -109,12 +109,17 @@ async fn validate(engine: &Engine, checks: Vec<Statement>, deadline: Instant) ->
 }
 
 /// The transaction cannot be committed any more.
-pub(super) fn conflict(why: &str) -> Error {
+fn conflict(why: &str) -> Error {
     Error::new(
         ErrorKind::Conflict,
         "TRANSACTION_CONFLICT",
         format!("{why}; nothing was written: begin again"),
     )
+}
+
+/// The tables are not those that the transaction began with.
+pub(crate) fn schema_changed() -> Error {
+    conflict("the schema has changed since the transaction began")
 }
 
 /// The same error about the write with that number, or about none.

@@ -25,11 +25,12 @@ use alyx_query::reserve_keys;
 use alyx_schema::Collection;
 use alyx_store::{Expect, Store, Write, WriteStep};
 
+pub(crate) use commit::schema_changed;
 pub(crate) use etag::{Preconditions, header_of, tag_of};
 pub(crate) use idempotency::{IdempotencyKey, Kept};
 pub(crate) use operation::{Id, Kind, Operation, read_batch};
 pub(crate) use outcome::{Outcome, Shaped};
-pub(crate) use registry::{Owner, Registry, TransactionId};
+pub(crate) use registry::{Owner, Registry, TransactionId, unknown};
 pub(crate) use run::Job;
 pub(crate) use transaction::Transaction;
 

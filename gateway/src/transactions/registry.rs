@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::OwnedMutexGuard;
 
-use super::commit::conflict;
+use super::commit::schema_changed;
 use super::transaction::Transaction;
 
 /// Bytes of values that all open transactions may hold together (about).
@@ -179,7 +179,7 @@ impl Registry {
         // It may have been ended meanwhile.
         self.open.lock().find(id, owner)?;
         if guard.schema_revision != schema_revision {
-            return Err(conflict("the schema has changed since the transaction began"));
+            return Err(schema_changed());
         }
         Ok(InUse {
             registry: self,

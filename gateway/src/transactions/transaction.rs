@@ -77,6 +77,11 @@ impl Transaction {
         }
     }
 
+    /// The schema that it began with.
+    pub(crate) fn schema_revision(&self) -> u64 {
+        self.schema_revision
+    }
+
     /// Bytes of values that it holds (about).
     pub(super) fn size(&self) -> usize {
         self.bytes
@@ -91,7 +96,7 @@ impl Transaction {
     ///
     /// Errors: as for the same operation outside, except those that only the commit can find (`UNIQUE_VIOLATION`,
     /// `FOREIGN_KEY_VIOLATION`), and `TRANSACTION_TOO_LARGE`.
-    pub(super) async fn apply(
+    pub(crate) async fn apply(
         &mut self,
         engine: &Engine,
         operation: &Operation,

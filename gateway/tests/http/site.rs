@@ -167,6 +167,7 @@ impl Setup {
             realtime: self
                 .realtime
                 .then(|| Arc::new(Node::default()) as Arc<dyn RealtimeService>),
+            peers: None,
             clock: Arc::new(SystemClock),
             checks: vec![Arc::new(Check(self.health))],
         })
