@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [ErrorKind; 13] = [
+    const KINDS: [ErrorKind; 14] = [
         ErrorKind::InvalidInput,
         ErrorKind::Unauthenticated,
         ErrorKind::Forbidden,

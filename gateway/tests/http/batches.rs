@@ -69,6 +69,7 @@ async fn operations_refer_to_what_earlier_ones_made() {
     assert_eq!(site.get(&path).await.status, 404);
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[tokio::test]
 async fn a_batch_that_fails_changes_nothing_and_says_where() {
     let site = start().await;
@@ -324,16 +325,14 @@ async fn a_sum_stays_within_the_rules_of_its_field() {
 /// The operations' permissions are those of their routes.
 #[tokio::test]
 async fn each_operation_needs_its_own_permission() {
-    let closed: [(fn(&mut Access), &[&str]); 4] = [
-        (|access| access.create = false, &["create", "upsert"]),
-        (|access| access.read = false, &["get", "if", "ifMatch"]),
-        (
-            |access| access.update = false,
-            &["update", "upsert", "if", "ifMatch"],
-        ),
-        (|access| access.delete = false, &["delete"]),
+    // By the closed permission.
+    let refused: [&[&str]; 4] = [
+        &["create", "upsert"],
+        &["get", "if", "ifMatch"],
+        &["update", "upsert", "if", "ifMatch"],
+        &["delete"],
     ];
-    for (turn, (_, refused)) in closed.iter().enumerate() {
+    for (turn, refused) in refused.into_iter().enumerate() {
         let edit: fn(&mut Schema) = match turn {
             0 => |schema| close(schema, |access| access.create = false),
             1 => |schema| close(schema, |access| access.read = false),
