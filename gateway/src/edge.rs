@@ -117,6 +117,7 @@ impl Edge {
             | Route::Document
             | Route::Batch
             | Route::Transactions
+            | Route::Aggregate
             | Route::Functions
             | Route::FunctionStats
             | Route::FunctionReload

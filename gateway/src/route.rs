@@ -16,6 +16,7 @@ pub(crate) enum Route {
     Document,
     Batch,
     Transactions,
+    Aggregate,
     Functions,
     FunctionStats,
     FunctionReload,
@@ -37,11 +38,12 @@ pub(crate) enum Route {
 
 impl Route {
     /// Every route, in the order of the discriminants.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Collection,
         Self::Document,
         Self::Batch,
         Self::Transactions,
+        Self::Aggregate,
         Self::Functions,
         Self::FunctionStats,
         Self::FunctionReload,
@@ -66,6 +68,7 @@ impl Route {
             Self::Document => "/api/collections/{collection}/{id}",
             Self::Batch => "/api/batch",
             Self::Transactions => "/api/transactions/{action}",
+            Self::Aggregate => "/api/aggregate/{collection}",
             Self::Functions => "/api/functions",
             Self::FunctionStats => "/api/functions/stats",
             Self::FunctionReload => "/api/functions/reload",
@@ -93,7 +96,8 @@ impl Route {
             Self::Function => "GET, HEAD, POST, OPTIONS",
             // `reload` may also be the name of a function, which has a description to read.
             Self::FunctionReload => "GET, HEAD, POST, OPTIONS",
-            Self::Functions
+            Self::Aggregate
+            | Self::Functions
             | Self::FunctionStats
             | Self::Config
             | Self::OpenApi
@@ -164,6 +168,7 @@ impl<'a> Matched<'a> {
                     second: "",
                 };
             }
+            (Some("aggregate"), Some(name), None) if !name.is_empty() => Route::Aggregate,
             (Some("functions"), None, None) => Route::Functions,
             (Some("functions"), Some("stats"), None) => Route::FunctionStats,
             (Some("functions"), Some("reload"), None) => Route::FunctionReload,
@@ -231,6 +236,13 @@ mod tests {
             Route::Transactions,
             "begin",
             "",
+        );
+        check("/api/aggregate/notes", Route::Aggregate, "notes", "");
+        check(
+            "/api/collections/notes/aggregate",
+            Route::Document,
+            "notes",
+            "aggregate",
         );
         check("/api/functions", Route::Functions, "", "");
         check("/api/functions/stats", Route::FunctionStats, "stats", "");

@@ -115,6 +115,19 @@ impl Rebind<'_> {
                 field: self.field(*field)?,
                 needle: needle.clone(),
             },
+            Filter::EndsWith { field, needle } => Filter::EndsWith {
+                field: self.field(*field)?,
+                needle: needle.clone(),
+            },
+            Filter::Path { field, path, test } => Filter::Path {
+                field: self.field(*field)?,
+                path: path.clone(),
+                test: test.clone(),
+            },
+            // No live query has one: `parse_query_json` reads neither.
+            Filter::Through(_) | Filter::Mentions { .. } => {
+                return Err(changed(self.new, "has lost what the query asked"));
+            }
             Filter::IsNull { field } => Filter::IsNull {
                 field: self.field(*field)?,
             },

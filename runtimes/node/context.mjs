@@ -296,6 +296,7 @@ function collectionOf(send, name, atomically) {
       const page = await list(query);
       return { ...page, data: page.docs };
     },
+    aggregate: (question) => call("aggregate", question ?? {}),
     get,
     findOne: async (which) => {
       if (typeof which !== "object" || which === null) {

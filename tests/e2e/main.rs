@@ -9,6 +9,7 @@ mod docs;
 mod drain;
 mod functions;
 mod operations;
+mod queries;
 mod realtime;
 mod reload;
 mod rest;

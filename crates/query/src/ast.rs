@@ -6,6 +6,8 @@ use std::sync::Arc;
 use alyx_core::Value;
 use alyx_schema::Collection;
 
+use crate::json_path::JsonPath;
+
 /// A filter with SQL's three-valued logic: a row is in the result only where the filter is true.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Filter {
@@ -29,8 +31,66 @@ pub enum Filter {
     Contains { field: usize, needle: Arc<str> },
     /// A json array with that element, a json object with that key, or a json string with that part.
     JsonContains { field: usize, needle: JsonNeedle },
+    /// The text ends with that part (case-sensitive). Text types only.
+    EndsWith { field: usize, needle: Arc<str> },
+    /// What a json field holds at a path, compared with a value of one type. Where there is nothing, null, or a
+    /// value of another type, the result is unknown.
+    Path {
+        field: usize,
+        path: Arc<JsonPath>,
+        test: PathTest,
+    },
+    /// One of the fields has that part, ASCII letters in either case; other values than text as SQLite writes them.
+    /// Never unknown.
+    Mentions { fields: Vec<usize>, text: Arc<str> },
+    /// A filter over the document that the field refers to; where there is none, over a row of nulls.
+    Through(Box<Through>),
     /// `field IS NULL`.
     IsNull { field: usize },
+}
+
+/// See [`Filter::Through`].
+#[derive(Debug, Clone)]
+pub struct Through {
+    /// The field that refers.
+    pub field: usize,
+    /// Whose documents it refers to.
+    pub collection: Arc<Collection>,
+    /// The field that it refers to: the primary one or a unique one.
+    pub target: usize,
+    /// What must hold for the document that is referred to.
+    pub filter: Filter,
+}
+
+/// Collections are the same where their names are: filters are compared within one revision of the schema only.
+impl PartialEq for Through {
+    fn eq(&self, other: &Self) -> bool {
+        self.field == other.field
+            && self.target == other.target
+            && self.collection.name == other.collection.name
+            && self.filter == other.filter
+    }
+}
+
+/// What [`Filter::Path`] asks about the value at a path.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PathTest {
+    /// There is a value, and it is not null. Never unknown.
+    Exists,
+    /// It is that truth value; unknown unless it is one.
+    Bool(bool),
+    /// It is a number that stands so to that one, which is in its shortest JSON spelling.
+    Number { op: CompareOp, number: Arc<str> },
+    /// It is a string that stands so to that one, by bytes.
+    Text { op: CompareOp, text: Arc<str> },
+    /// It is one of the strings, which are sorted and without duplicates.
+    TextIn(Vec<Arc<str>>),
+    /// It is a string that matches the pattern, as in [`Filter::Like`].
+    Like(Arc<str>),
+    /// It is a string with that end.
+    EndsWith(Arc<str>),
+    /// As [`Filter::JsonContains`], about the value at the path.
+    Contains(JsonNeedle),
 }
 
 impl Filter {
@@ -43,6 +103,24 @@ impl Filter {
     /// Whether every row passes.
     pub fn is_true(&self) -> bool {
         matches!(self, Self::And(parts) if parts.is_empty())
+    }
+
+    /// Whether a row alone decides. Otherwise [`Filter::eval`] says nothing about it: only the database can.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().all(Self::is_local),
+            Self::Not(inner) => inner.is_local(),
+            Self::Through(_) => false,
+            Self::Compare { .. }
+            | Self::In { .. }
+            | Self::Like { .. }
+            | Self::Contains { .. }
+            | Self::JsonContains { .. }
+            | Self::EndsWith { .. }
+            | Self::Path { .. }
+            | Self::Mentions { .. }
+            | Self::IsNull { .. } => true,
+        }
     }
 }
 

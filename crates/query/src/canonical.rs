@@ -4,7 +4,7 @@
 
 use alyx_core::Value;
 
-use crate::ast::{CompareOp, Filter, JsonNeedle, Query};
+use crate::ast::{CompareOp, Filter, JsonNeedle, PathTest, Query};
 
 impl Query {
     /// The query's meaning as bytes: collection, filter in normal form, order, limit, offset and fields.
@@ -105,15 +105,76 @@ fn put_filter(out: &mut Vec<u8>, filter: &Filter) {
         }
         Filter::JsonContains { field, needle } => {
             leaf(out, 5, *field);
-            let (tag, text) = match needle {
-                JsonNeedle::Text(text) => (0, text.as_ref()),
-                JsonNeedle::Number(number) => (1, number.as_ref()),
-                JsonNeedle::Bool(truth) => (2, if *truth { "true" } else { "false" }),
-            };
-            out.push(tag);
-            put_bytes(out, text.as_bytes());
+            put_needle(out, needle);
         }
         Filter::IsNull { field } => leaf(out, 6, *field),
+        Filter::EndsWith { field, needle } => {
+            leaf(out, 7, *field);
+            put_bytes(out, needle.as_bytes());
+        }
+        Filter::Path { field, path, test } => {
+            leaf(out, 8, *field);
+            put_test(out, test);
+            put_bytes(out, path.sql().as_bytes());
+        }
+        Filter::Mentions { fields, text } => {
+            out.push(13);
+            put_number(out, fields.len() as u64);
+            for field in fields {
+                put_number(out, *field as u64);
+            }
+            put_bytes(out, text.as_bytes());
+        }
+        Filter::Through(through) => {
+            leaf(out, 12, through.field);
+            put_bytes(out, through.collection.name.as_bytes());
+            put_number(out, through.target as u64);
+            put_filter(out, &through.filter);
+        }
+    }
+}
+
+fn put_needle(out: &mut Vec<u8>, needle: &JsonNeedle) {
+    let (tag, text) = match needle {
+        JsonNeedle::Text(text) => (0, text.as_ref()),
+        JsonNeedle::Number(number) => (1, number.as_ref()),
+        JsonNeedle::Bool(truth) => (2, if *truth { "true" } else { "false" }),
+    };
+    out.push(tag);
+    put_bytes(out, text.as_bytes());
+}
+
+fn put_test(out: &mut Vec<u8>, test: &PathTest) {
+    match test {
+        PathTest::Exists => out.push(0),
+        PathTest::Bool(truth) => out.extend_from_slice(&[1, u8::from(*truth)]),
+        PathTest::Number { op, number } => {
+            out.extend_from_slice(&[2, *op as u8]);
+            put_bytes(out, number.as_bytes());
+        }
+        PathTest::Text { op, text } => {
+            out.extend_from_slice(&[3, *op as u8]);
+            put_bytes(out, text.as_bytes());
+        }
+        PathTest::TextIn(texts) => {
+            out.push(4);
+            put_number(out, texts.len() as u64);
+            for text in texts {
+                put_bytes(out, text.as_bytes());
+            }
+        }
+        PathTest::Like(pattern) => {
+            out.push(5);
+            put_bytes(out, pattern.as_bytes());
+        }
+        PathTest::EndsWith(end) => {
+            out.push(6);
+            put_bytes(out, end.as_bytes());
+        }
+        PathTest::Contains(needle) => {
+            out.push(7);
+            put_needle(out, needle);
+        }
     }
 }
 

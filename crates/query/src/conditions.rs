@@ -149,16 +149,24 @@ fn widened(collection: &Collection, filter: &Filter, positive: bool) -> Filter {
         | Filter::Like { field, .. }
         | Filter::Contains { field, .. }
         | Filter::JsonContains { field, .. }
+        | Filter::EndsWith { field, .. }
+        | Filter::Path { field, .. }
         | Filter::IsNull { field }
             if exact(*field) =>
         {
             filter.clone()
         }
+        Filter::Mentions { fields, .. } if fields.iter().all(|&field| exact(field)) => filter.clone(),
         Filter::Compare { .. }
         | Filter::In { .. }
         | Filter::Like { .. }
         | Filter::Contains { .. }
         | Filter::JsonContains { .. }
+        | Filter::EndsWith { .. }
+        | Filter::Path { .. }
+        | Filter::Mentions { .. }
+        | Filter::Through(_)
+        | Filter::Found { .. }
         | Filter::IsNull { .. } => {
             if positive {
                 Filter::TRUE
@@ -179,10 +187,19 @@ fn named(filter: &Filter, fields: &mut Vec<usize>) {
         | Filter::Like { field, .. }
         | Filter::Contains { field, .. }
         | Filter::JsonContains { field, .. }
-        | Filter::IsNull { field } => {
-            if !fields.contains(field) {
-                fields.push(*field);
-            }
+        | Filter::EndsWith { field, .. }
+        | Filter::Path { field, .. }
+        | Filter::IsNull { field } => note(&[*field], fields),
+        Filter::Mentions { fields: named, .. } => note(named, fields),
+        // What an image does not hold has been left out.
+        Filter::Through(_) | Filter::Found { .. } => {}
+    }
+}
+
+fn note(named: &[usize], fields: &mut Vec<usize>) {
+    for field in named {
+        if !fields.contains(field) {
+            fields.push(*field);
         }
     }
 }

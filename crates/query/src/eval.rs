@@ -5,8 +5,9 @@ use std::cmp::Ordering;
 use alyx_core::Value;
 use memchr::memmem;
 
-use crate::ast::{CompareOp, Filter};
-use crate::json_contains::json_contains;
+use crate::ast::{CompareOp, Filter, PathTest};
+use crate::json_contains::{decoded, json_contains};
+use crate::json_number::Needle;
 use crate::like::like;
 
 impl Filter {
@@ -37,14 +38,62 @@ impl Filter {
             }),
             Self::JsonContains { field, needle } => known(row, *field)
                 .map(|found| found.as_text().is_some_and(|text| json_contains(text, needle))),
+            Self::EndsWith { field, needle } => known(row, *field)
+                .map(|found| bytes(found).is_some_and(|text| text.ends_with(needle.as_bytes()))),
+            Self::Path { field, path, test } => {
+                let found = known(row, *field).and_then(Value::as_text);
+                test.eval(found.and_then(|text| path.find(text)))
+            }
+            Self::Mentions { fields, text } => {
+                let needle = text.to_ascii_lowercase();
+                let has = |value: &Value| mentions(value, needle.as_bytes());
+                Some(fields.iter().filter_map(|&field| known(row, field)).any(has))
+            }
+            // What is referred to is not in the row; see `Filter::is_local`.
+            Self::Through(through) => match known(row, through.field) {
+                None => through.filter.eval(&[]),
+                Some(_) => None,
+            },
             Self::IsNull { field } => Some(known(row, *field).is_none()),
+        }
+    }
+}
+
+impl PathTest {
+    /// The test of a value as it is written, of none where there is none.
+    fn eval(&self, raw: Option<&str>) -> Option<bool> {
+        if *self == Self::Exists {
+            return Some(raw.is_some_and(|raw| raw != "null"));
+        }
+        let raw = raw.filter(|raw| *raw != "null")?;
+        let text = || decoded(raw);
+        match self {
+            Self::Exists => None,
+            Self::Bool(truth) => match raw {
+                "true" => Some(*truth),
+                "false" => Some(!truth),
+                _ => None,
+            },
+            Self::Number { op, number } => {
+                let is_number = raw.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+                let found = is_number.then(|| Needle::new(number).compare(raw)).flatten()?;
+                Some(op.holds(found))
+            }
+            Self::Text { op, text: wanted } => Some(op.holds(text()?.as_slice().cmp(wanted.as_bytes()))),
+            Self::TextIn(texts) => {
+                let found = text()?;
+                Some(texts.binary_search_by(|text| text.as_bytes().cmp(&found)).is_ok())
+            }
+            Self::Like(pattern) => Some(like(pattern.as_bytes(), &text()?)),
+            Self::EndsWith(end) => Some(text()?.ends_with(end.as_bytes())),
+            Self::Contains(needle) => Some(json_contains(raw, needle)),
         }
     }
 }
 
 impl CompareOp {
     /// Whether the operator holds where the left side stands so to the right one.
-    fn holds(self, order: Ordering) -> bool {
+    pub(crate) fn holds(self, order: Ordering) -> bool {
         match self {
             Self::Eq => order.is_eq(),
             Self::Ne => order.is_ne(),
@@ -67,6 +116,16 @@ fn fold(parts: &[Filter], row: &[Value], decisive: bool) -> Option<bool> {
         }
     }
     result
+}
+
+fn mentions(value: &Value, needle: &[u8]) -> bool {
+    let found = match value {
+        Value::Int(int) => int.to_string().into_bytes(),
+        Value::Null | Value::Float(_) => return false,
+        Value::Text(text) => text.as_bytes().to_ascii_lowercase(),
+        Value::Blob(bytes) => bytes.to_ascii_lowercase(),
+    };
+    memmem::find(&found, needle).is_some()
 }
 
 fn known(row: &[Value], field: usize) -> Option<&Value> {

@@ -21,11 +21,7 @@ const MAX_DEPTH: usize = 1000;
 
 /// Whether the stored text is a json array with that element, an object with that key or a string with that part.
 pub(crate) fn json_contains(text: &str, needle: &JsonNeedle) -> bool {
-    // SQLite's parser ends at a NUL.
-    let text = text.split('\0').next().unwrap_or_default();
-    if too_deep(text) || has_control_in_string(text) {
-        return false;
-    }
+    let Some(text) = readable(text) else { return false };
     let mut reader = serde_json::Deserializer::from_str(text);
     let found = match text
         .trim_start_matches([' ', '\t', '\n', '\r'])
@@ -45,6 +41,19 @@ pub(crate) fn json_contains(text: &str, needle: &JsonNeedle) -> bool {
         _ => return false,
     };
     found.is_ok_and(|found| found && reader.end().is_ok())
+}
+
+/// What SQLite's parser sees of the text, unless it refuses it for its depth or its control characters.
+pub(crate) fn readable(text: &str) -> Option<&str> {
+    // It ends at a NUL.
+    let text = text.split('\0').next().unwrap_or_default();
+    Some(text).filter(|text| !too_deep(text) && !has_control_in_string(text))
+}
+
+/// The bytes of a JSON string, where it is one.
+pub(crate) fn decoded(raw: &str) -> Option<Vec<u8>> {
+    let text = raw.starts_with('"').then_some(raw)?;
+    serde_json::from_str::<Decoded>(text).ok().map(|text| text.0)
 }
 
 /// Decoding to bytes lets control characters through that JSON does not allow; skipping a value does not.
@@ -141,7 +150,7 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_> {
 }
 
 /// A JSON string's bytes. Bytes and not text, because an escape may stand for half a surrogate pair.
-struct Decoded(Vec<u8>);
+pub(crate) struct Decoded(pub(crate) Vec<u8>);
 
 impl<'de> Deserialize<'de> for Decoded {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

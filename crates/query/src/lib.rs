@@ -6,11 +6,16 @@
 //! [`Query::select`] is true, and [`Query::compare`] is the order of its `ORDER BY`. A property test holds both
 //! against a real database.
 
+mod aggregate;
 mod ast;
 mod canonical;
 mod conditions;
+mod cursor;
 mod eval;
+mod expand;
 mod json_contains;
+mod json_number;
+mod json_path;
 mod like;
 mod normalize;
 mod order;
@@ -18,8 +23,11 @@ mod parse;
 mod sql;
 mod statements;
 
-pub use ast::{CompareOp, Filter, JsonNeedle, Query, SortKey};
+pub use aggregate::{Aggregate, AggregateSort, Bucket, Figure, Function, Group, Measure, SortBy};
+pub use ast::{CompareOp, Filter, JsonNeedle, PathTest, Query, SortKey, Through};
 pub use canonical::equality_keys;
 pub use conditions::{documents_unchanged, passes, query_unchanged};
-pub use parse::{ListParams, parse_filter_json, parse_query_json};
+pub use expand::Expand;
+pub use json_path::{JsonPath, Step};
+pub use parse::{ListParams, OneParams, Reach, Scope, parse_filter_json, parse_query_json};
 pub use statements::{adjust, delete, get, insert, insert_returns, put, reserve_keys, set, update, upsert};

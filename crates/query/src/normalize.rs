@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use alyx_core::Value;
 
-use crate::ast::{CompareOp, Filter};
+use crate::ast::{CompareOp, Filter, PathTest};
 use crate::canonical::encoding;
 
 impl Filter {
@@ -31,6 +31,31 @@ fn normal(filter: Filter, negated: bool) -> Filter {
             value,
         },
         Filter::In { field, values } => membership(field, values, negated),
+        Filter::Path { field, path, test } => {
+            let (test, negated) = match (test, negated) {
+                (PathTest::Bool(truth), true) => (PathTest::Bool(!truth), false),
+                (PathTest::Number { op, number }, true) => {
+                    let op = op.opposite();
+                    (PathTest::Number { op, number }, false)
+                }
+                (PathTest::Text { op, text }, true) => {
+                    let op = op.opposite();
+                    (PathTest::Text { op, text }, false)
+                }
+                (test, negated) => (test, negated),
+            };
+            let leaf = Filter::Path { field, path, test };
+            if negated {
+                Filter::Not(Box::new(leaf))
+            } else {
+                leaf
+            }
+        }
+        // The joined row is one row, so the opposite of a filter over it is a filter over it.
+        Filter::Through(mut through) => {
+            through.filter = normal(through.filter, negated);
+            Filter::Through(through)
+        }
         leaf if negated => Filter::Not(Box::new(leaf)),
         leaf => leaf,
     }

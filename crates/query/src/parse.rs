@@ -3,10 +3,16 @@
 //! Everything that a caller names is looked up among the collection's visible fields, and what is not found is an
 //! error that names it; nothing is guessed or passed on. All input is bounded here.
 
+mod aggregate;
+mod condition;
+mod expand;
 mod filter;
+mod inside;
 mod operator;
 mod params;
 mod query;
+mod search;
+mod subject;
 mod suggest;
 
 use std::fmt;
@@ -15,8 +21,9 @@ use alyx_core::{Error, ErrorKind};
 use alyx_schema::Collection;
 
 pub use filter::parse_filter_json;
-pub use params::ListParams;
+pub use params::{ListParams, OneParams};
 pub use query::parse_query_json;
+pub use subject::{Reach, Scope};
 
 use suggest::{did_you_mean, shown};
 

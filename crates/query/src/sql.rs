@@ -4,29 +4,27 @@
 //! texts come out of many queries, so that the store's cache of prepared statements works. The collection's table is
 //! always `t`: a qualified name is never mistaken for a string, as SQLite does with unknown names in double quotes.
 
+mod json;
+
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use alyx_core::{Statement, Value};
 use alyx_schema::Collection;
 
-use crate::ast::{CompareOp, Filter, JsonNeedle, Query, SortKey};
-use crate::json_contains::{MAX_BY_VALUE, by_value};
+use crate::ast::{CompareOp, Filter, Query, SortKey, Through};
 
 impl Query {
     /// The page of rows that the query asks for, in its order. A row has one value per field of the collection;
     /// fields that are neither asked for nor needed to place the row (primary and sort keys) are null.
     pub fn select(&self) -> Statement {
-        let mut sql = Writer::new(&self.collection);
-        sql.push("SELECT ");
-        sql.columns(|position| self.needs(position));
-        sql.source(&self.filter);
-        sql.order_by(&self.sort);
-        sql.push(" LIMIT ");
-        sql.param(Value::Int(i64::from(self.limit)));
-        sql.push(" OFFSET ");
-        sql.param(Value::Int(i64::try_from(self.offset).unwrap_or(i64::MAX)));
-        sql.finish()
+        self.select_from(None)
+    }
+
+    /// As [`Query::select`], of the rows that come strictly after that result of [`Query::key`].
+    pub fn select_from(&self, after: Option<&[Value]>) -> Statement {
+        self.page(after, (self.limit, Some(self.offset)), |position| {
+            self.needs(position)
+        })
     }
 
     /// One row with one integer: how many rows pass the filter, whatever limit and offset are.
@@ -40,18 +38,69 @@ impl Query {
     /// At most `limit` whole rows that come strictly after that result of [`Query::key`] (from the start: `None`),
     /// in order. The query's own limit, offset and fields play no part.
     pub fn select_after(&self, after: Option<&[Value]>, limit: u32) -> Statement {
+        self.page(after, (limit, None), |_| true)
+    }
+
+    /// Nulls are last where the first key is descending. They are then a page of their own behind the others, so that
+    /// each of the two is one stretch of an index.
+    fn page(
+        &self,
+        after: Option<&[Value]>,
+        (limit, offset): (u32, Option<u64>),
+        wanted: impl Fn(usize) -> bool,
+    ) -> Statement {
         let mut sql = Writer::new(&self.collection);
-        sql.push("SELECT ");
-        sql.columns(|_| true);
-        sql.source(&self.filter);
-        if let Some(key) = after {
-            sql.push(if self.filter.is_true() { " WHERE " } else { " AND " });
-            sql.after(&self.sort, key);
-        }
-        sql.order_by(&self.sort);
+        let first = self.sort.first().filter(|key| {
+            let known = after
+                .and_then(|after| after.first())
+                .is_some_and(|value| !value.is_null());
+            known && key.descending && self.collection.fields[key.field].nullable
+        });
+        let (Some(first), Some(key)) = (first, after) else {
+            self.stretch(&mut sql, &wanted, |sql| {
+                if let Some(key) = after {
+                    sql.and_where(&self.filter);
+                    sql.after(&self.sort, key, true);
+                }
+            });
+            sql.push(" LIMIT ");
+            sql.param(Value::Int(i64::from(limit)));
+            if let Some(offset) = offset {
+                sql.push(" OFFSET ");
+                sql.param(Value::Int(i64::try_from(offset).unwrap_or(i64::MAX)));
+            }
+            return sql.finish();
+        };
+        sql.push("SELECT * FROM (");
+        self.stretch(&mut sql, &wanted, |sql| {
+            sql.and_where(&self.filter);
+            sql.after(&self.sort, key, false);
+        });
         sql.push(" LIMIT ");
-        sql.param(Value::Int(i64::from(limit)));
+        let number = sql.param(Value::Int(i64::from(limit)));
+        sql.push(") UNION ALL SELECT * FROM (");
+        self.stretch(&mut sql, &wanted, |sql| {
+            sql.and_where(&self.filter);
+            sql.is_null(first.field);
+        });
+        sql.push(" LIMIT ");
+        sql.param_again(number);
+        sql.push(") LIMIT ");
+        sql.param_again(number);
         sql.finish()
+    }
+
+    fn stretch(
+        &self,
+        sql: &mut Writer<'_>,
+        wanted: &impl Fn(usize) -> bool,
+        after: impl FnOnce(&mut Writer<'_>),
+    ) {
+        sql.push("SELECT ");
+        sql.columns(wanted);
+        sql.source(&self.filter);
+        after(sql);
+        sql.order_by(&self.sort);
     }
 
     fn needs(&self, position: usize) -> bool {
@@ -172,14 +221,24 @@ impl<'c> Writer<'c> {
         }
     }
 
-    fn source(&mut self, filter: &Filter) {
+    pub(crate) fn source(&mut self, filter: &Filter) {
         self.push(" FROM ");
         self.table();
         self.push(" AS t");
-        if !filter.is_true() {
-            self.push(" WHERE ");
-            self.filter(filter);
+        if filter.is_true() {
+            return;
         }
+        self.push(" WHERE ");
+        if filter.is_local() {
+            self.filter(filter);
+        } else {
+            self.filter(&filter.clone().normalize());
+        }
+    }
+
+    /// Between the filter and another condition.
+    fn and_where(&mut self, filter: &Filter) {
+        self.push(if filter.is_true() { " WHERE " } else { " AND " });
     }
 
     fn order_by(&mut self, sort: &[SortKey]) {
@@ -220,8 +279,87 @@ impl<'c> Writer<'c> {
                 self.push(") > 0");
             }
             Filter::JsonContains { field, needle } => self.json_contains(*field, needle),
+            Filter::EndsWith { field, needle } => self.ends_with(needle, |sql| sql.column(*field)),
+            Filter::Path { field, path, test } => self.path_test(*field, path, test),
+            Filter::Mentions { fields, text } => self.mentions(fields, text),
+            Filter::Through(through) => self.through(through),
             Filter::IsNull { field } => self.is_null(*field),
         }
+    }
+
+    /// Compares the last bytes with the needle, which is not empty. `substr` of an empty blob is null.
+    fn ends_with(&mut self, needle: &str, text: impl Fn(&mut Self)) {
+        self.push("CASE WHEN ");
+        text(self);
+        self.push(" IN ('',x'') THEN 0 ELSE substr(CAST(");
+        text(self);
+        self.push(" AS BLOB),");
+        self.param(Value::Int(-i64::try_from(needle.len()).unwrap_or(i64::MAX)));
+        self.push(") = ");
+        self.param(Value::Blob(needle.as_bytes().into()));
+        self.push(" END");
+    }
+
+    /// `lower` of SQLite knows ASCII only.
+    fn mentions(&mut self, fields: &[usize], text: &str) {
+        if fields.is_empty() {
+            return self.push("0");
+        }
+        self.params.push(Value::from(text.to_ascii_lowercase()));
+        let number = self.params.len();
+        for (i, &field) in fields.iter().enumerate() {
+            self.push(if i == 0 { "(" } else { " OR " });
+            self.push("coalesce(instr(lower(");
+            self.column(field);
+            self.push("),");
+            self.param_again(number);
+            self.push(") > 0,0)");
+        }
+        self.push(")");
+    }
+
+    /// A semi-join, so that the database may start from either side. It is true where it should be, but false where
+    /// it should be unknown: negation must have been moved inside, which [`Writer::source`] sees to.
+    fn through(&mut self, through: &Through) {
+        let of_nothing = through.filter.eval(&[]) == Some(true);
+        if of_nothing {
+            self.push("(");
+        }
+        self.referred(through);
+        self.inside(&through.collection, |sql| sql.filter(&through.filter));
+        self.push(")");
+        if of_nothing {
+            self.push(" OR ");
+            self.is_null(through.field);
+            self.push(" OR NOT ");
+            self.referred(through);
+            self.inside(&through.collection, |sql| sql.column(through.target));
+            self.push(" IS NOT NULL))");
+        }
+    }
+
+    /// `field IN (SELECT target FROM collection WHERE `. The inner `t` hides the outer one, which is not needed there.
+    fn referred(&mut self, through: &Through) {
+        self.column(through.field);
+        self.push(" IN (SELECT ");
+        self.inside(&through.collection, |sql| {
+            sql.column(through.target);
+            sql.push(" FROM ");
+            sql.table();
+        });
+        self.push(" AS t WHERE ");
+    }
+
+    /// Writes about another collection.
+    fn inside(&mut self, collection: &Collection, write: impl FnOnce(&mut Writer<'_>)) {
+        let mut inner = Writer {
+            collection,
+            sql: std::mem::take(&mut self.sql),
+            params: std::mem::take(&mut self.params),
+        };
+        write(&mut inner);
+        self.sql = inner.sql;
+        self.params = inner.params;
     }
 
     fn joined(&mut self, parts: &[Filter], operator: &str, empty: &str) {
@@ -236,11 +374,18 @@ impl<'c> Writer<'c> {
     }
 
     /// The list is filled up to a power of two with its last value, so that lists of all lengths share ten texts.
-    fn membership(&mut self, field: usize, values: &[Value]) {
-        let Some(last) = values.last() else {
+    pub(crate) fn membership(&mut self, field: usize, values: &[Value]) {
+        if values.is_empty() {
             return self.push("0");
-        };
+        }
         self.column(field);
+        self.list(values);
+    }
+
+    fn list(&mut self, values: &[Value]) {
+        let Some(last) = values.last() else {
+            return self.push(" IN ()");
+        };
         self.push(" IN (");
         let fill = values.len().next_power_of_two() - values.len();
         let fill = std::iter::repeat_n(last, fill);
@@ -253,60 +398,11 @@ impl<'c> Writer<'c> {
         self.push(")");
     }
 
-    fn json_contains(&mut self, field: usize, needle: &JsonNeedle) {
-        let mut guard = |before: &str| {
-            self.push(before);
-            self.column(field);
-        };
-        guard("CASE WHEN ");
-        guard(" IS NULL THEN NULL WHEN typeof(");
-        guard(") <> 'text' OR NOT json_valid(");
-        guard(") THEN 0 ELSE CASE json_type(");
-        guard(") WHEN 'array' THEN EXISTS (SELECT 1 FROM json_each(");
-        self.push(") AS e WHERE ");
-        match needle {
-            JsonNeedle::Bool(truth) => {
-                self.push("e.type = ");
-                self.param(Value::text(if *truth { "true" } else { "false" }));
-            }
-            JsonNeedle::Number(number) => self.json_number(field, number),
-            JsonNeedle::Text(text) => {
-                self.push("e.type = 'text' AND e.value = ");
-                let number = self.param(Value::Text(text.clone()));
-                self.push(") WHEN 'object' THEN EXISTS (SELECT 1 FROM json_each(");
-                self.column(field);
-                self.push(") AS e WHERE e.key = ");
-                self.param_again(number);
-                self.push(") WHEN 'text' THEN instr(");
-                self.column(field);
-                self.push(" ->> '$',");
-                self.param_again(number);
-                self.push(") > 0 ELSE 0 END END");
-                return;
-            }
-        }
-        self.push(") ELSE 0 END END");
-    }
-
-    /// `->` yields a number as it is written. `CAST` reads the needle exactly as the element was read.
-    fn json_number(&mut self, field: usize, number: &Arc<str>) {
-        self.push("e.type IN ('integer','real') AND (");
-        self.column(field);
-        self.push(" -> e.key = ");
-        let parameter = self.param(Value::Text(number.clone()));
-        if by_value(number).is_some() {
-            self.push(" OR (e.value = CAST(");
-            self.param_again(parameter);
-            self.push(" AS REAL) AND length(");
-            self.column(field);
-            write!(self.sql, " -> e.key) <= {MAX_BY_VALUE})").expect("writing to a string cannot fail");
-        }
-        self.push(")");
-    }
-
     /// Strictly after `key`: `a >= ?1 AND (a > ?1 OR (a = ?1 AND …))` for each sort key in turn. The first half is
     /// what lets SQLite start in the middle of an index.
-    fn after(&mut self, sort: &[SortKey], key: &[Value]) {
+    ///
+    /// `with_nulls`: rows where the first key is null are meant too, if they come after.
+    fn after(&mut self, sort: &[SortKey], key: &[Value], with_nulls: bool) {
         let ([first, sort @ ..], [value, key @ ..]) = (sort, key) else {
             return self.push("0");
         };
@@ -327,7 +423,7 @@ impl<'c> Writer<'c> {
             } else {
                 (" > ", " >= ")
             };
-            let nulls_follow = first.descending && nullable;
+            let nulls_follow = with_nulls && first.descending && nullable;
             let number = self.params.len() + 1;
             self.params.push(value.clone());
             if !last && !nulls_follow {
@@ -347,7 +443,7 @@ impl<'c> Writer<'c> {
             self.compared(field, " = ", number);
         }
         self.push(" AND ");
-        self.after(sort, key);
+        self.after(sort, key, true);
         self.push("))");
     }
 

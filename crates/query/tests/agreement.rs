@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use alyx_core::{Row, Statement, Value};
-use alyx_query::{CompareOp, Filter, JsonNeedle, Query, SortKey, insert};
+use alyx_query::{CompareOp, Filter, JsonNeedle, JsonPath, PathTest, Query, SortKey, Through, insert};
 use alyx_schema::{Collection, FieldType};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 use support::Database;
 
 /// Filters that are compared, in each of the two kinds of table.
-const FILTERS: u32 = 10_000;
+const FILTERS: u32 = 50_000;
 const FILTERS_PER_TABLE: u32 = 50;
 /// Orders that are walked.
 const ORDERS: u32 = 1_000;
@@ -138,6 +138,15 @@ fn scalar() -> impl Strategy<Value = &'static str> {
     select(SCALARS.split_whitespace().collect::<Vec<_>>())
 }
 
+fn nested() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => scalar().prop_map(str::to_owned),
+        1 => number(),
+        1 => (scalar(), scalar()).prop_map(|(a, b)| format!("[ {a},{b}]")),
+        1 => (scalar(), scalar()).prop_map(|(a, b)| format!("{{\"a\":{a},\"b\":{b}}}")),
+    ]
+}
+
 /// JSON as the product stores it, and what only raw SQL can store.
 fn json() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -146,11 +155,75 @@ fn json() -> impl Strategy<Value = String> {
             let members: Vec<_> = members.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
             format!("{{{}}}", members.join(","))
         }),
+        3 => vec((select(&["a", "b", "ab", "\\u00e4", "ä", "0"][..]), nested()), 0..4).prop_map(|members| {
+            let members: Vec<_> = members.iter().map(|(key, value)| format!("\"{key}\" : {value}")).collect();
+            format!(" {{{}}}", members.join(" , "))
+        }),
         2 => scalar().prop_map(str::to_owned),
         2 => select(BROKEN).prop_map(str::to_owned),
         1 => any::<f64>().prop_filter("no JSON", |float| float.is_finite()).prop_map(|float| format!("[{float:?}]")),
         1 => vec(select(&["[", "]", "{", "}", ",", ":", "\"", "a", "1", "\\", "u0061", " ", "\n", "e", ".", "-"][..]), 0..8)
             .prop_map(|pieces| pieces.concat()),
+    ]
+}
+
+fn json_path() -> impl Strategy<Value = JsonPath> {
+    let step = select(&["a", "b", "ab", "0", "1", "ä"][..]);
+    vec(step, 1..3).prop_map(|steps| JsonPath::parse(&steps.join(".")).expect("a sound path"))
+}
+
+/// Numbers as a caller's JSON spells them: what serde writes.
+fn number() -> impl Strategy<Value = String> {
+    let spelled = [
+        "0",
+        "1",
+        "1.5",
+        "100",
+        "0.1",
+        "9007199254740993",
+        "9007199254740992",
+        "9223372036854775807",
+        "9223372036854775806",
+        "-9223372036854775808",
+        "9223372036854775808",
+        "0.30000000000000004",
+        "0.3",
+        "1e+308",
+        "1.7976931348623157e308",
+        "5e-324",
+        "1e-300",
+        "0.01",
+    ];
+    prop_oneof![
+        4 => select(spelled.to_vec()).prop_map(str::to_owned),
+        1 => any::<f64>().prop_filter("no JSON", |float| float.is_finite()).prop_map(|float| format!("{float:?}")),
+        1 => int().prop_map(|int| int.to_string()),
+    ]
+}
+
+fn path_test() -> impl Strategy<Value = PathTest> {
+    let ops = select(vec![
+        CompareOp::Eq,
+        CompareOp::Ne,
+        CompareOp::Gt,
+        CompareOp::Gte,
+        CompareOp::Lt,
+        CompareOp::Lte,
+    ]);
+    let words = || select(&["", "a", "ab", "b", "\u{1F600}", "a\\b", "z", "1", "true"][..]);
+    prop_oneof![
+        1 => Just(PathTest::Exists),
+        1 => any::<bool>().prop_map(PathTest::Bool),
+        4 => (ops.clone(), number()).prop_map(|(op, number)| PathTest::Number { op, number: number.into() }),
+        3 => (ops, words()).prop_map(|(op, text)| PathTest::Text { op, text: text.into() }),
+        1 => vec(words(), 1..4).prop_map(|mut texts| {
+            texts.sort_unstable();
+            texts.dedup();
+            PathTest::TextIn(texts.into_iter().map(Arc::from).collect())
+        }),
+        1 => pattern().prop_map(|pattern| PathTest::Like(pattern.into())),
+        1 => select(&["a", "b", "ab", "\u{1F600}"][..]).prop_map(|end| PathTest::EndsWith(end.into())),
+        2 => needle().prop_map(PathTest::Contains),
     ]
 }
 
@@ -264,6 +337,35 @@ fn filter(collection: &Collection) -> BoxedStrategy<Filter> {
         .prop_map(move |needle| Filter::JsonContains { field: meta, needle })
         .boxed();
     leaves.extend([json.clone(), json.clone(), json]);
+    let path = (json_path(), path_test())
+        .prop_map(move |(path, test)| Filter::Path {
+            field: meta,
+            path: Arc::new(path),
+            test,
+        })
+        .boxed();
+    leaves.extend([path.clone(), path.clone(), path.clone(), path]);
+    let searched = positions(collection, &["id", "name", "body", "owner"]);
+    leaves.push(
+        select(&["a", "A", "ab", "1", "2", "ä", "Ä", "%", "\u{1F600}"][..])
+            .prop_map(move |text| Filter::Mentions {
+                fields: searched.clone(),
+                text: text.into(),
+            })
+            .boxed(),
+    );
+    let texts = positions(collection, &["name", "body", "at"]);
+    leaves.push(
+        (
+            select(texts),
+            stored().prop_filter("never empty", |end| !end.is_empty()),
+        )
+            .prop_map(|(field, needle)| Filter::EndsWith {
+                field,
+                needle: needle.into(),
+            })
+            .boxed(),
+    );
     let leaf = (0..leaves.len()).prop_flat_map(move |at| leaves[at].clone());
     leaf.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
@@ -461,11 +563,208 @@ fn pages_walk_every_row_once_in_the_order_of_memory() {
                     }
                 }
                 prop_assert_eq!(&walked, &expected, "{:?}", query);
+                let paged = Query { limit: page, ..query };
+                let (mut pages, mut after): (Vec<Row>, Option<Vec<Value>>) = (Vec::new(), None);
+                loop {
+                    let found = database.run(&paged.select_from(after.as_deref()));
+                    let Some(last) = found.last() else { break };
+                    let cursor = paged.cursor(last).expect("the keys are short");
+                    after = Some(paged.read_cursor(&cursor).expect("its own cursor"));
+                    prop_assert!(
+                        pages.len() + found.len() <= expected.len(),
+                        "{:?}",
+                        paged.select_from(after.as_deref())
+                    );
+                    pages.extend(found);
+                }
+                prop_assert_eq!(&pages, &expected, "{:?}", paged);
             }
             Ok(())
         });
         if let Err(failure) = result {
             panic!("{}", reason(&failure));
         }
+    }
+}
+
+const RELATED: &str = "
+collections:
+  teams:
+    fields:
+      id: {type: int, primary: true, default: auto}
+      code: {type: string, nullable: true, unique: true}
+      size: {type: int, nullable: true}
+      lead: {type: int, nullable: true, references: people.id}
+  people:
+    fields:
+      id: {type: int, primary: true, default: auto}
+      name: {type: string, nullable: true}
+      team: {type: int, nullable: true, index: true, references: teams.id}
+      team_code: {type: string, nullable: true, references: teams.code}
+";
+
+/// A filter over teams, which may look at their leads.
+fn team_filter(teams: &Arc<Collection>, people: &Arc<Collection>) -> BoxedStrategy<Filter> {
+    let ops = || select(vec![CompareOp::Eq, CompareOp::Ne, CompareOp::Gt, CompareOp::Lte]);
+    let size = (ops(), 0..4_i64).prop_map(|(op, size)| Filter::Compare {
+        field: 2,
+        op,
+        value: Value::Int(size),
+    });
+    let of_lead = prop_oneof![
+        Just(Filter::IsNull { field: 1 }),
+        (ops(), select(&["a", "b"][..])).prop_map(|(op, name)| Filter::Compare {
+            field: 1,
+            op,
+            value: Value::text(name),
+        }),
+    ];
+    let people = Arc::clone(people);
+    let lead = of_lead.prop_map(move |filter| through(3, &people, 0, filter));
+    let leaf = prop_oneof![
+        3 => size,
+        1 => (0..teams.fields.len()).prop_map(|field| Filter::IsNull { field }),
+        2 => lead,
+    ];
+    combined(leaf.boxed())
+}
+
+fn through(field: usize, collection: &Arc<Collection>, target: usize, filter: Filter) -> Filter {
+    Filter::Through(Box::new(Through {
+        field,
+        collection: Arc::clone(collection),
+        target,
+        filter,
+    }))
+}
+
+fn combined(leaf: BoxedStrategy<Filter>) -> BoxedStrategy<Filter> {
+    leaf.prop_recursive(2, 6, 2, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(Filter::And),
+            vec(inner.clone(), 0..3).prop_map(Filter::Or),
+            inner.prop_map(|filter| Filter::Not(Box::new(filter))),
+        ]
+    })
+    .boxed()
+}
+
+/// The filter about one row, with what is referred to looked up: a left join by hand.
+fn looked_up(filter: &Filter, row: &Row, tables: &[(&str, &[Row])]) -> Filter {
+    let all = |parts: &[Filter]| parts.iter().map(|part| looked_up(part, row, tables)).collect();
+    match filter {
+        Filter::And(parts) => Filter::And(all(parts)),
+        Filter::Or(parts) => Filter::Or(all(parts)),
+        Filter::Not(inner) => Filter::Not(Box::new(looked_up(inner, row, tables))),
+        Filter::Through(through) => {
+            let table = tables.iter().find(|(name, _)| *name == through.collection.name);
+            let rows = table.map_or(&[][..], |(_, rows)| rows);
+            let key = &row[through.field];
+            let found = rows
+                .iter()
+                .find(|other| !key.is_null() && other[through.target] == *key);
+            let nothing = Vec::new();
+            let other = found.unwrap_or(&nothing);
+            // A row of nulls has as many as the filter asks for.
+            let width = vec![Value::Null; through.collection.fields.len()];
+            let other = if other.is_empty() { &width } else { other };
+            match looked_up(&through.filter, other, tables).eval(other) {
+                Some(true) => Filter::TRUE,
+                Some(false) => Filter::FALSE,
+                None => Filter::Compare {
+                    field: usize::MAX,
+                    op: CompareOp::Eq,
+                    value: Value::Int(0),
+                },
+            }
+        }
+        leaf => leaf.clone(),
+    }
+}
+
+#[test]
+fn paths_across_references_are_left_joins() {
+    let schema = alyx_schema::parse(RELATED, "schema.yaml")
+        .expect("the schema is right")
+        .schema;
+    let collection = |name: &str| Arc::clone(schema.collection(name).expect("declared"));
+    let (teams, people) = (collection("teams"), collection("people"));
+    let database = Database::new(&teams, true);
+    let run = |sql: &str| database.run(&Statement::new(sql, Vec::new()));
+    run("PRAGMA foreign_keys = OFF");
+    for sql in alyx_schema::create_table(&people) {
+        run(&sql);
+    }
+    let null_or =
+        |values: std::ops::Range<i64>| prop_oneof![1 => Just(Value::Null), 3 => values.prop_map(Value::Int)];
+    let code =
+        || prop_oneof![1 => Just(Value::Null), 3 => select(&["x", "y", "z"][..]).prop_map(Value::text)];
+    let person = (code(), null_or(1..6), code());
+    let by_id = team_filter(&teams, &people).prop_map({
+        let teams = Arc::clone(&teams);
+        move |filter| through(2, &teams, 0, filter)
+    });
+    let by_code = team_filter(&teams, &people).prop_map({
+        let teams = Arc::clone(&teams);
+        move |filter| through(3, &teams, 1, filter)
+    });
+    let name = select(&["x", "y"][..]).prop_map(|name| Filter::Compare {
+        field: 1,
+        op: CompareOp::Gt,
+        value: Value::text(name),
+    });
+    let filters = combined(prop_oneof![2 => by_id, 2 => by_code, 1 => name].boxed());
+    let cases = (
+        vec((null_or(0..4), null_or(1..6)), 0..5),
+        vec(person, 0..8),
+        vec(filters, 20),
+    );
+    let config = Config {
+        cases: ORDERS / 10,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let result = TestRunner::new(config).run(&cases, |(team_rows, person_rows, filters)| {
+        run("DELETE FROM people");
+        run("DELETE FROM teams");
+        // So that references meet what they refer to, and some nothing.
+        let codes = ["x", "y"]
+            .map(Value::text)
+            .into_iter()
+            .chain(std::iter::repeat(Value::Null));
+        for (index, ((size, lead), code)) in team_rows.into_iter().zip(codes).enumerate() {
+            let id = Value::Int(i64::try_from(index)? + 1);
+            database.run(&insert(&teams, vec![id, code, size, lead]));
+        }
+        for (index, (name, team, code)) in person_rows.into_iter().enumerate() {
+            let id = Value::Int(i64::try_from(index)? + 1);
+            database.run(&insert(&people, vec![id, name, team, code]));
+        }
+        let all = |collection: &Arc<Collection>| {
+            database.run(&query(collection, Filter::TRUE, Vec::new()).select())
+        };
+        let (team_rows, person_rows) = (all(&teams), all(&people));
+        let tables = [
+            ("teams", team_rows.as_slice()),
+            ("people", person_rows.as_slice()),
+        ];
+        for filter in filters {
+            let query = query(&people, filter, Vec::new());
+            let expected: Vec<&Row> = person_rows
+                .iter()
+                .filter(|row| looked_up(&query.filter, row, &tables).matches(row))
+                .collect();
+            let found = database.run(&query.select());
+            prop_assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{:?}", query.select());
+            let normal = Query {
+                filter: query.filter.clone().normalize(),
+                ..query.clone()
+            };
+            prop_assert_eq!(database.run(&normal.select()), found, "{:?}", normal.select());
+        }
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{}", reason(&failure));
     }
 }

@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use alyx_core::Error;
-use alyx_query::{Filter, ListParams, Query, parse_filter_json, parse_query_json};
+use alyx_query::{Filter, ListParams, Query, Reach, Scope, parse_filter_json, parse_query_json};
 use alyx_schema::Collection;
 use serde_json::json;
 use support::things;
@@ -68,6 +68,36 @@ fn every_spelling_of_a_condition_means_the_same() {
     check(
         "filter=meta:contains:true",
         json!({"$or": [{"meta": {"$contains": "true"}}, {"meta": {"$contains": true}}]}),
+    );
+    check("filter=name:ilike:a%25", json!({"name": {"$ilike": "a%"}}));
+    check("filter=name:ilike:a%25", json!({"name": {"$like": "a%"}}));
+    check(
+        "filter=name:startsWith:a,b",
+        json!({"name": {"$startsWith": "a,b"}}),
+    );
+    check(
+        "filter=name:startsWith:a",
+        json!({"name": {"$gte": "a", "$lt": "b"}}),
+    );
+    check("filter=name:endsWith:a:b", json!({"name": {"$endsWith": "a:b"}}));
+    check("filter=age:between:1,5", json!({"age": {"$between": [1, 5]}}));
+    check("filter=age:between:1,5", json!({"age": {"$gte": 1, "$lte": 5}}));
+    check("filter=age:isnull:true", json!({"age": {"$isnull": true}}));
+    check("filter=meta.a.0:eq:5", json!({"meta.a.0": 5}));
+    check("filter=meta.a:eq:%225%22", json!({"meta.a": "5"}));
+    check("meta.a=5x", json!({"meta.a": {"$eq": "5x"}}));
+    check("filter=meta.a:gte:1.50", json!({"meta.a": {"$gte": 1.5}}));
+    check("filter=meta.a:in:x,y", json!({"meta.a": {"$in": ["y", "x"]}}));
+    check("filter=meta.a:isnull", json!({"meta.a": null}));
+    check("filter=meta.a:notnull", json!({"meta.a": {"$ne": null}}));
+    check("filter=meta.a:contains:x", json!({"meta.a": {"$contains": "x"}}));
+    check(
+        "filter=meta.a:between:1,2",
+        json!({"meta.a": {"$gte": 1, "$lte": 2}}),
+    );
+    check(
+        "filter=meta.a:endsWith:x",
+        json!({"$not": {"meta.a": {"$not": {"$endsWith": "x"}}}}),
     );
     check("filter=age:in:3,1,1", json!({"age": {"$in": [1, 3]}}));
     check("filter=age:in:3", json!({"age": 3}));
@@ -228,6 +258,23 @@ fn what_is_wrong_with_a_filter_is_named() {
         ("filter=age:eq:9223372036854775808", &["`age`"]),
         ("age=", &["`age`"]),
         ("filter=age:in:1,x", &["`age`", "x"]),
+        ("filter=age:between:1", &["`age` needs two values"]),
+        ("filter=age:between:1,2,3", &["`age` needs two values"]),
+        (r#"filter={"age":{"$between":[1]}}"#, &["a list of two values"]),
+        ("filter=age:startsWith:1", &["`age` is int"]),
+        ("filter=meta:endsWith:x", &["`meta` is json", "`meta.name`"]),
+        ("filter=meta..a:eq:1", &["`meta..a` has an empty step"]),
+        ("filter=meta.a.b.c.d.e.f.g.h.i:eq:1", &["more than 8 steps"]),
+        ("filter=meta.a:gt:true", &["cannot be ordered by a truth value"]),
+        ("filter=meta.a:in:1,x", &["mixed: write one list for each"]),
+        (
+            r#"filter={"meta.a":{"$eq":{"b":1}}}"#,
+            &["is a place inside json"],
+        ),
+        (
+            "filter=name.a:eq:1",
+            &["`name.a` is no field", "refers to nothing"],
+        ),
         ("filter=age:is_null:maybe", &["takes no value"]),
         ("filter=age:like:1", &["`like` works on text and json only"]),
         (
@@ -279,11 +326,17 @@ fn what_is_wrong_with_the_rest_of_a_query_is_named() {
             &["neither a parameter nor a field", "did you mean `name`?"][..],
         ),
         ("secret=1", &["neither a parameter nor a field"]),
+        ("secret.a=1", &["neither a parameter nor a field"]),
         ("per_page=1", &["did you mean `perPage`?"]),
         ("zzzzzz=1", &["filter, sort, limit"]),
-        ("expand=owner", &["`expand` is not supported in this version"]),
-        ("search=x", &["not supported"]),
-        ("after=x", &["not supported"]),
+        ("expand=owner", &["`owner` is uuid and refers to nothing"]),
+        ("expand=ownr", &["`ownr` is not a field", "did you mean `owner`?"]),
+        ("search=%00", &["`search` is a text"]),
+        ("after=x", &["`after` is no cursor"]),
+        ("after=AAAAAAAAAAAA", &["`after` is no cursor"]),
+        ("after=AQAAAAAAAAAA", &["`after` is the cursor of another order"]),
+        ("after=x&offset=1", &["leave out `offset`"]),
+        ("after=x&page=2", &["leave out `offset` and `page`"]),
         ("tx_id=x", &["not supported"]),
         ("limit=-1", &["`limit` must be a whole number"]),
         ("limit=ten", &["`limit`", "ten"]),
@@ -436,4 +489,93 @@ fn the_query_keeps_its_collection() {
     let things = things();
     let params = ListParams::parse(&things, "").map_err(Box::new);
     assert!(params.is_ok_and(|params| Arc::ptr_eq(&params.query.collection, &things)));
+}
+
+const RELATED: &str = "
+collections:
+  teams:
+    fields:
+      name: {type: string}
+  authors:
+    rules: {read: false}
+    fields:
+      name: {type: string}
+  posts:
+    fields:
+      title: {type: string}
+      team_id: {type: uuid, nullable: true, references: teams.id}
+      parent: {type: uuid, nullable: true, references: posts.id}
+      author: {type: uuid, nullable: true, references: authors.id}
+";
+
+fn related(text: &str, reach: Reach) -> Result<ListParams, Box<Error>> {
+    let parsed = alyx_schema::parse(RELATED, "schema.yaml").expect("the schema is right");
+    let posts = parsed.schema.collection("posts").expect("declared");
+    ListParams::parse(Scope::new(&parsed.schema, posts, reach), text).map_err(Box::new)
+}
+
+#[test]
+fn references_are_followed_as_far_as_the_caller_may_read() {
+    let check = |text: &str, code: &str, words: &str| {
+        let refused = related(text, Reach::Caller).expect_err(text);
+        assert_eq!(refused.code(), code, "{text}: {refused}");
+        assert!(refused.message().contains(words), "{text}: {refused}");
+    };
+    check("filter=author.name:eq:a", "INVALID_FILTER", "may not be read");
+    check(
+        "expand=author",
+        "FORBIDDEN",
+        "does not let callers read documents of `authors`",
+    );
+    check("expand=parent.author", "FORBIDDEN", "`authors`");
+    check(
+        "expand=title",
+        "INVALID_QUERY",
+        "what can be expanded: team_id, parent, author",
+    );
+    check(
+        "expand=parent.parent.parent.parent.parent",
+        "INVALID_QUERY",
+        "more than 4",
+    );
+    check(
+        "filter=parent.parent.parent.parent.parent.title:eq:a",
+        "INVALID_FILTER",
+        "more than 4",
+    );
+    check(
+        "filter=team.name:eq:a",
+        "INVALID_FILTER",
+        "did you mean `team_id`?",
+    );
+    check(
+        "filter=parent.titel:eq:a",
+        "INVALID_FILTER",
+        "did you mean `title`?",
+    );
+    for text in [
+        "filter=author.name:eq:a",
+        "expand=author",
+        "expand=team,parent.team_id,parent.parent",
+    ] {
+        related(text, Reach::Function).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+    let expand = related("expand=parent.team,team_id,team&fields=title", Reach::Caller).expect("sound");
+    assert_eq!(expand.expand.len(), 2);
+    assert_eq!(expand.expand[0].inner.len(), 1);
+    let names = expand.query.fields.expect("some").into_iter();
+    let names: Vec<_> = names
+        .map(|field| expand.query.collection.fields[field].name.clone())
+        .collect();
+    assert_eq!(names, ["title", "team_id", "parent"]);
+    let live = parse_query_json(
+        &expand.query.collection,
+        &json!({"filter": {"parent.title": "a"}}),
+    );
+    let live = live.expect_err("live queries follow no references");
+    assert!(
+        live.message()
+            .contains("live queries look at documents of one collection"),
+        "{live}"
+    );
 }

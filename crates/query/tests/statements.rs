@@ -4,9 +4,9 @@ mod support;
 
 use std::sync::Arc;
 
-use alyx_core::{Row, Value};
-use alyx_query::{delete, get, insert, insert_returns, update};
-use alyx_schema::Collection;
+use alyx_core::{Row, Statement, Value};
+use alyx_query::{Aggregate, Figure, ListParams, Reach, Scope, delete, get, insert, insert_returns, update};
+use alyx_schema::{Collection, Schema};
 use support::{Database, things};
 
 fn row(collection: &Collection, name: &str) -> Row {
@@ -142,4 +142,234 @@ fn lists_of_many_lengths_share_few_texts() {
     };
     let texts: std::collections::HashSet<_> = (2..=500).filter_map(|length| text_of(length).ok()).collect();
     assert_eq!(texts.len(), 9);
+}
+
+const SALES: &str = "
+collections:
+  sales:
+    fields:
+      id: {type: int, primary: true, default: auto}
+      shop: {type: string, nullable: true, index: true}
+      amount: {type: int, nullable: true}
+      weight: {type: float, nullable: true}
+      at: {type: timestamp}
+      paid: {type: bool, default: false}
+";
+
+struct Sales {
+    schema: Schema,
+    database: Database,
+}
+
+impl Sales {
+    fn new() -> Self {
+        let schema = alyx_schema::parse(SALES, "schema.yaml")
+            .expect("the schema is right")
+            .schema;
+        let sales = schema.collection("sales").expect("declared");
+        let database = Database::new(sales, true);
+        let text = |text: &str| Value::from(text);
+        for (shop, amount, weight, at) in [
+            (
+                text("a"),
+                Value::Int(i64::MAX),
+                Value::Float(1.5),
+                "2025-12-29T00:30:00.000Z",
+            ),
+            (
+                text("a"),
+                Value::Int(i64::MAX),
+                Value::Null,
+                "2026-01-04T23:59:59.999Z",
+            ),
+            (
+                text("b"),
+                Value::Int(-7),
+                Value::Float(0.5),
+                "2026-01-05T00:00:00.000Z",
+            ),
+            (
+                text("b"),
+                Value::Null,
+                Value::Float(2.0),
+                "2026-03-01T10:20:30.400Z",
+            ),
+            (
+                Value::Null,
+                Value::Int(i64::MIN),
+                Value::Float(1.0),
+                "2026-03-01T10:50:00.000Z",
+            ),
+        ] {
+            let row = vec![
+                Value::Null,
+                shop,
+                amount,
+                weight,
+                Value::from(at),
+                Value::from(false),
+            ];
+            database.run(&insert(sales, row));
+        }
+        Self { schema, database }
+    }
+
+    fn asked(&self, text: &str) -> alyx_core::Result<Aggregate> {
+        let sales = self.schema.collection("sales").expect("declared");
+        Aggregate::parse(Scope::new(&self.schema, sales, Reach::Caller), text)
+    }
+
+    /// Groups and figures as text.
+    fn figures(&self, text: &str) -> Vec<String> {
+        let asked = self.asked(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let rows = self.database.run(&asked.select());
+        let shown = |value: &Value| match value {
+            Value::Null => "null".to_owned(),
+            Value::Int(int) => int.to_string(),
+            Value::Float(float) => format!("{float:?}"),
+            Value::Text(text) => text.as_ref().to_owned(),
+            Value::Blob(_) => "blob".to_owned(),
+        };
+        let lines = rows.iter().map(|row| {
+            let groups = row[..asked.groups.len()].iter().map(shown);
+            let figures = asked.figures(row).expect("a row of its own");
+            let figures = figures.iter().map(|figure| match figure {
+                Figure::Whole(sum) => sum.to_string(),
+                Figure::Value(value) => shown(value),
+            });
+            groups.chain(figures).collect::<Vec<_>>().join(" ")
+        });
+        lines.collect()
+    }
+}
+
+#[test]
+fn figures_are_exact_and_of_the_rows_that_pass() {
+    let sales = Sales::new();
+    let check = |text: &str, expected: &[&str]| assert_eq!(sales.figures(text), expected, "{text}");
+    check("", &["5"]);
+    check("select=count,count:amount,count:weight", &["5 4 4"]);
+    check("select=sum:amount", &["9223372036854775799"]);
+    check("select=sum:amount&shop=a", &["18446744073709551614"]);
+    check("select=sum:amount&filter=shop:isnull", &["-9223372036854775808"]);
+    check(
+        "select=sum:amount,avg:amount,min:amount&shop=zz",
+        &["null null null"],
+    );
+    check(
+        "select=sum:weight,avg:weight,min:weight,max:weight",
+        &["5.0 1.25 0.5 2.0"],
+    );
+    check("select=min:shop,max:at", &["a 2026-03-01T10:50:00.000Z"]);
+    check("groupBy=shop", &["null 1", "a 2", "b 2"]);
+    check("groupBy=shop&sort=-count,-shop", &["b 2", "a 2", "null 1"]);
+    check(
+        "groupBy=shop&select=sum:amount&sort=-sum:amount&limit=0",
+        &["a 18446744073709551614"],
+    );
+    check("groupBy=shop&limit=1&offset=1", &["a 2", "b 2"]);
+    check("groupBy=shop&filter=weight:gt:1", &["a 1", "b 1"]);
+    check("groupBy=shop&search=A", &["a 2"]);
+    check(
+        "groupBy=at:hour&filter=at:gte:2026-02-01",
+        &["2026-03-01T10:00:00.000Z 2"],
+    );
+    check(
+        "groupBy=at:day&filter=at:lt:2026-02-01",
+        &[
+            "2025-12-29T00:00:00.000Z 1",
+            "2026-01-04T00:00:00.000Z 1",
+            "2026-01-05T00:00:00.000Z 1",
+        ],
+    );
+    check(
+        "groupBy=at:week",
+        &[
+            "2025-12-29T00:00:00.000Z 2",
+            "2026-01-05T00:00:00.000Z 1",
+            "2026-02-23T00:00:00.000Z 2",
+        ],
+    );
+    check(
+        "groupBy=at:month,shop",
+        &[
+            "2025-12-01T00:00:00.000Z a 1",
+            "2026-01-01T00:00:00.000Z a 1",
+            "2026-01-01T00:00:00.000Z b 1",
+            "2026-03-01T00:00:00.000Z null 1",
+            "2026-03-01T00:00:00.000Z b 1",
+        ],
+    );
+    check(
+        "groupBy=at:year",
+        &["2025-01-01T00:00:00.000Z 1", "2026-01-01T00:00:00.000Z 4"],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_question_about_figures_is_named() {
+    let sales = Sales::new();
+    let check = |text: &str, code: &str, words: &str| {
+        let refused = sales.asked(text).expect_err(text);
+        assert_eq!(refused.code(), code, "{text}: {refused}");
+        assert!(refused.message().contains(words), "{text}: {refused}");
+    };
+    check("select=median:amount", "INVALID_QUERY", "`median` is no figure");
+    check("select=sum", "INVALID_QUERY", "`sum` needs a field");
+    check(
+        "select=sum:shop",
+        "INVALID_QUERY",
+        "`shop` is string, of which there is no sum",
+    );
+    check("select=sum:amuont", "INVALID_QUERY", "did you mean `amount`?");
+    check("groupBy=shop:day", "INVALID_QUERY", "only times fall into a day");
+    check(
+        "groupBy=at:decade",
+        "INVALID_QUERY",
+        "`decade` is no stretch of time",
+    );
+    check("groupBy=id,shop,amount,weight,at", "INVALID_QUERY", "more than 4");
+    check(
+        "sort=shop",
+        "INVALID_QUERY",
+        "neither in `groupBy` nor in `select`",
+    );
+    check("group=shop", "INVALID_QUERY", "neither a parameter nor a field");
+    check("filter=shp:eq:1", "INVALID_FILTER", "did you mean `shop`?");
+}
+
+#[test]
+fn a_page_after_a_cursor_reads_one_stretch_of_the_index() {
+    let source = "
+collections:
+  notes:
+    fields:
+      id: {type: int, primary: true, default: auto}
+      due: {type: timestamp, nullable: true, index: true}
+      made: {type: timestamp, index: true}
+";
+    let schema = alyx_schema::parse(source, "schema.yaml")
+        .expect("the schema is right")
+        .schema;
+    let notes = schema.collection("notes").expect("declared");
+    let database = Database::new(notes, true);
+    for sort in ["made", "-made", "due", "-due", "id", "-id"] {
+        let mut params = ListParams::parse(notes, &format!("sort={sort}")).expect("sound");
+        let key = params.query.sort.iter().map(|key| match key.field {
+            0 => Value::Int(5),
+            _ => Value::text("2026-01-01T00:00:00.000Z"),
+        });
+        params.after = Some(key.collect());
+        let statement = params.select();
+        let explained = Statement::new(format!("EXPLAIN QUERY PLAN {}", statement.sql), statement.params);
+        let plan: Vec<String> = database
+            .run(&explained)
+            .iter()
+            .filter_map(|row| row[3].as_text().map(str::to_owned))
+            .collect();
+        let plan = plan.join("; ");
+        assert!(plan.contains("SEARCH t USING"), "{sort}: {plan}");
+        assert!(!plan.contains("SCAN t"), "{sort}: {plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{sort}: {plan}");
+    }
 }

@@ -14,7 +14,7 @@ mod settle;
 pub use ddl::{create_table, drop_triggers, triggers};
 pub use document::{
     key_to_json, parse_key, read_create, read_update, row_from_image, value_from_json, value_from_text,
-    write_json,
+    value_to_json, write_json, write_json_with,
 };
 pub use model::{
     Access, Collection, DefaultValue, Field, FieldType, Format, Index, OnDelete, Reference, Schema,

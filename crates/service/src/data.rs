@@ -25,7 +25,8 @@ pub struct DataCall {
     pub op: DataOp,
     /// The collection's name, as the function wrote it.
     pub collection: String,
-    /// JSON arguments. `List`: `{filter?, sort?, limit?, offset?, fields?}` · `Get`, `Delete`: `{id}` ·
+    /// JSON arguments. `List`: `{filter?, sort?, limit?, offset?, after?, fields?, expand?, search?, count?}` ·
+    /// `Aggregate`: `{select?, groupBy?, filter?, search?, sort?, limit?, offset?}` · `Get`, `Delete`: `{id}` ·
     /// `Create`, `Upsert`: `{data}` · `Update`: `{id, data}` · `Begin`: anything · `Commit`, `Rollback`: `{tx}` ·
     /// `Within`: `{tx, op, args}`, another operation with its arguments.
     pub args: Bytes,
@@ -36,6 +37,8 @@ pub struct DataCall {
 pub enum DataOp {
     /// → `{docs, total}`
     List,
+    /// → `{groups, limit, offset, more}`
+    Aggregate,
     /// → document or `null`
     Get,
     /// → document
@@ -61,6 +64,7 @@ impl DataOp {
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "list" => Self::List,
+            "aggregate" => Self::Aggregate,
             "get" => Self::Get,
             "create" => Self::Create,
             "update" => Self::Update,

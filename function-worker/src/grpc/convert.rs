@@ -147,6 +147,7 @@ pub(super) fn logs(id: u64, entries: Vec<LogEntry>) -> Vec<Body> {
 pub(super) const fn op_name(op: DataOp) -> &'static str {
     match op {
         DataOp::List => "list",
+        DataOp::Aggregate => "aggregate",
         DataOp::Get => "get",
         DataOp::Create => "create",
         DataOp::Update => "update",

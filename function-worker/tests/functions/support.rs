@@ -232,6 +232,7 @@ impl DataService for Documents {
                     .collect();
                 json!({"docs": docs, "total": documents.len()})
             }
+            DataOp::Aggregate => json!({"groups": [{"key": {}, "count": documents.len()}]}),
             DataOp::Get => documents.get(&id).cloned().unwrap_or(Value::Null),
             DataOp::Create => {
                 let mut doc = args["data"].clone();

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use alyx_core::{Error, ErrorKind, Result, TraceContext};
-use alyx_query::{ListParams, parse_query_json};
+use alyx_query::{Aggregate, ListParams, OneParams, Reach, Scope};
 use alyx_service::data::{DataCall, DataOp, DataService};
 use alyx_service::trace;
 use async_trait::async_trait;
@@ -91,25 +91,28 @@ impl FunctionData {
         let collection = find(&state, &call.collection)?;
         let documents = &self.app.documents;
         if call.op == DataOp::List {
-            let json = serde_json::from_slice(&call.args)
-                .map_err(|error| invalid(format!("the query is no JSON: {error}")))?;
-            let params = ListParams {
-                query: parse_query_json(collection, &json)?,
-                count: true,
-            };
+            let scope = Scope::new(&state.schema, collection, Reach::Function);
+            let params = ListParams::from_json(scope, &json(&call.args)?)?;
             return documents
                 .list(state.schema_revision, &params, self.deadline)
                 .await;
         }
+        if call.op == DataOp::Aggregate {
+            let scope = Scope::new(&state.schema, collection, Reach::Function);
+            let asked = Aggregate::from_json(scope, &json(&call.args)?)?;
+            return documents.aggregate(&asked, self.deadline).await;
+        }
         let arguments = Arguments::read(&call.args)?;
         match call.op {
             DataOp::List
+            | DataOp::Aggregate
             | DataOp::Get
             | DataOp::Begin
             | DataOp::Commit
             | DataOp::Rollback
             | DataOp::Within => {
-                let found = documents.get(collection, &arguments.id()?, self.deadline).await;
+                let (id, params) = (arguments.id()?, OneParams::default());
+                let found = documents.get(collection, &id, &params, self.deadline).await;
                 found.or_else(|error| null_if_missing(error, b"null"))
             }
             DataOp::Create => {
@@ -141,6 +144,10 @@ impl FunctionData {
             }
         }
     }
+}
+
+fn json(args: &[u8]) -> Result<serde_json::Value> {
+    serde_json::from_slice(args).map_err(|error| invalid(format!("the query is no JSON: {error}")))
 }
 
 pub(super) fn null_if_missing(error: Error, otherwise: &'static [u8]) -> Result<Bytes> {

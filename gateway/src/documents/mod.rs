@@ -3,7 +3,10 @@
 //!
 //! Knows nothing of HTTP and asks nobody whether the caller may: [`permit`] is for those whose callers have to.
 
+mod aggregate;
 mod data;
+mod expand;
+mod list;
 mod totals;
 mod transactions;
 
@@ -11,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use alyx_core::{Clock, Error, ErrorKind, Result, Row, Statement, Value};
-use alyx_query::{ListParams, insert_returns};
+use alyx_query::{OneParams, insert_returns};
 use alyx_schema::{Collection, parse_key, read_create, read_update, write_json};
 use alyx_service::state::DesiredState;
 use alyx_store::{Expect, Read, ReadCost, ReadReply, Rows, Store, Write, WriteStep};
@@ -20,7 +23,7 @@ use bytes::Bytes;
 pub(crate) use data::FunctionData;
 
 use crate::metrics::Metrics;
-use totals::{Question, Totals};
+use totals::Totals;
 
 /// Room for one document in a reply, before its size is known.
 const DOCUMENT_BYTES: usize = 256;
@@ -102,11 +105,26 @@ impl Documents {
     /// One document.
     ///
     /// Errors: `DOCUMENT_NOT_FOUND`, and what the store says.
-    pub(crate) async fn get(&self, collection: &Collection, id: &str, deadline: Instant) -> Result<Bytes> {
+    pub(crate) async fn get(
+        &self,
+        collection: &Collection,
+        id: &str,
+        params: &OneParams,
+        deadline: Instant,
+    ) -> Result<Bytes> {
         let key = key_of(collection, id)?;
         let row = self.row(collection, key, deadline).await?;
-        row.map(|row| document(collection, &row, None))
-            .ok_or_else(|| not_found(collection, id))
+        let row = row.ok_or_else(|| not_found(collection, id))?;
+        let fields = params.fields.as_deref();
+        if params.expand.is_empty() {
+            return Ok(document(collection, &row, fields));
+        }
+        let joined = self
+            .join(&params.expand, std::slice::from_ref(&row), deadline)
+            .await?;
+        let mut out = Vec::with_capacity(4 * DOCUMENT_BYTES);
+        joined.write(collection, &row, fields, &mut out)?;
+        Ok(Bytes::from(out))
     }
 
     /// Stores a new document and returns it.
@@ -165,78 +183,6 @@ impl Documents {
             return Err(not_found(collection, id));
         }
         Ok(())
-    }
-
-    /// A page of documents: `{docs, total?, limit, offset}`.
-    ///
-    /// Errors: what the store says.
-    pub(crate) async fn list(
-        &self,
-        schema_revision: u64,
-        params: &ListParams,
-        deadline: Instant,
-    ) -> Result<Bytes> {
-        let query = &params.query;
-        let (rows, total) = if params.count {
-            let (rows, total) = self.page_with_total(schema_revision, params, deadline).await?;
-            (rows, Some(total))
-        } else {
-            let reply = self.scan(vec![query.select()], deadline).await?;
-            (first(reply)?, None)
-        };
-        let mut out = Vec::with_capacity(64 + rows.rows.len() * DOCUMENT_BYTES);
-        out.extend_from_slice(b"{\"docs\":[");
-        for (index, row) in rows.rows.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            write_json(&query.collection, row, query.fields.as_deref(), &mut out);
-        }
-        out.push(b']');
-        if let Some(total) = total {
-            put_number(&mut out, ",\"total\":", total);
-        }
-        put_number(&mut out, ",\"limit\":", u64::from(query.limit));
-        put_number(&mut out, ",\"offset\":", query.offset);
-        out.push(b'}');
-        Ok(Bytes::from(out))
-    }
-
-    /// The page and its total, both of the same state of the database. Where a total is known from before, the
-    /// changes since then are read beside the page instead of counting again.
-    async fn page_with_total(
-        &self,
-        schema_revision: u64,
-        params: &ListParams,
-        deadline: Instant,
-    ) -> Result<(Rows, u64)> {
-        let query = &params.query;
-        let question = Question::new(schema_revision, query);
-        if let Some(known) = self.totals.known(&question) {
-            let statements = vec![query.select(), known.changes_since(query)];
-            let reply = self.scan(statements, deadline).await?;
-            let position = reply.position;
-            let [rows, changes] = pair(reply)?;
-            if let Some(total) = known.advance(query, &changes.rows, position) {
-                self.totals.learn(question, total, position);
-                self.metrics.list_total(true);
-                return Ok((rows, total));
-            }
-        }
-        let reply = self.scan(vec![query.select(), query.count()], deadline).await?;
-        let position = reply.position;
-        let [rows, count] = pair(reply)?;
-        let total = count
-            .rows
-            .first()
-            .and_then(|row| row.first())
-            .and_then(Value::as_int);
-        let total = total
-            .and_then(|total| u64::try_from(total).ok())
-            .ok_or_else(|| no_row("count"))?;
-        self.totals.learn(question, total, position);
-        self.metrics.list_total(false);
-        Ok((rows, total))
     }
 
     async fn row(&self, collection: &Collection, key: Value, deadline: Instant) -> Result<Option<Row>> {

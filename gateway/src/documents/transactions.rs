@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use alyx_core::{Error, ErrorKind, Result};
-use alyx_query::{ListParams, parse_query_json};
+use alyx_query::ListParams;
 use alyx_service::data::DataOp;
 use alyx_service::state::DesiredState;
 use bytes::Bytes;
@@ -118,10 +118,7 @@ async fn run(
     let op = DataOp::parse(within.op).ok_or_else(|| invalid("there is no such operation"))?;
     if op == DataOp::List {
         let json = serde_json::from_slice(args).map_err(malformed)?;
-        let params = ListParams {
-            query: parse_query_json(collection, &json)?,
-            count: true,
-        };
+        let params = ListParams::from_json(collection.into(), &json)?;
         return transaction.list(&app.engine, &params, deadline).await;
     }
     let kind = match op {
@@ -130,6 +127,11 @@ async fn run(
         DataOp::Update => Kind::Update,
         DataOp::Upsert => Kind::Upsert,
         DataOp::Delete => Kind::Delete,
+        DataOp::Aggregate => {
+            return Err(invalid(
+                "figures are not to be had within a transaction: ask before it, or list",
+            ));
+        }
         DataOp::List | DataOp::Begin | DataOp::Commit | DataOp::Rollback | DataOp::Within => {
             return Err(invalid("a transaction has no transactions of its own"));
         }

@@ -44,6 +44,10 @@ pub(super) fn add(
     if access.read || access.create {
         paths.insert(path.clone(), many(collection, &shapes, operations));
     }
+    if access.read {
+        let path = format!("/api/aggregate/{}", collection.name);
+        paths.insert(path, figures(collection, operations));
+    }
     if access.read || access.update || access.delete {
         paths.insert(format!("{path}/{{id}}"), one(collection, &shapes, operations));
     }
@@ -78,6 +82,43 @@ fn many(collection: &Collection, shapes: &Shapes, operations: &mut Operations) -
     Json::Object(item)
 }
 
+fn figures(collection: &Collection, operations: &mut Operations) -> Json {
+    let name = &collection.name;
+    let mut aggregate = operations.make(
+        "aggregate",
+        name,
+        &format!("Count, add up and compare documents of {name}"),
+    );
+    let kept = ["filter", "search", "limit", "offset"];
+    let mut parameters = list_parameters(collection);
+    parameters.retain(|parameter| kept.iter().any(|name| parameter["name"] == *name));
+    let texts = [
+        (
+            "select",
+            "Figures with commas between them: `count`, or `count`, `sum`, `avg`, `min`, `max` with a field, as in `sum:amount`.",
+        ),
+        (
+            "groupBy",
+            "Fields with commas between them; a time with `:hour`, `:day`, `:week`, `:month` or `:year` behind it stands for that stretch.",
+        ),
+        (
+            "sort",
+            "What groups are ordered by: names from `groupBy` and `select`; `-` in front: greatest first.",
+        ),
+    ];
+    parameters.extend(texts.map(|(name, description)| {
+        json!({"name": name, "in": "query", "description": description, "schema": {"type": "string"}})
+    }));
+    aggregate["parameters"] = json!(parameters);
+    aggregate["responses"] = replies(
+        "200",
+        "The groups and their figures.",
+        Some(&reference("Figures")),
+        &[400, 404, 503, 504],
+    );
+    json!({"get": aggregate})
+}
+
 fn one(collection: &Collection, shapes: &Shapes, operations: &mut Operations) -> Json {
     let name = &collection.name;
     let mut item = Map::new();
@@ -85,6 +126,12 @@ fn one(collection: &Collection, shapes: &Shapes, operations: &mut Operations) ->
     if collection.access.read {
         let mut get = operations.make("get", name, &format!("Get a document of {name}"));
         get["parameters"] = of_reading();
+        if let Some(parameters) = get["parameters"].as_array_mut() {
+            parameters.extend([
+                expand_parameter(),
+                json!({"name": "fields", "in": "query", "description": "The only fields to return, with commas between them.", "schema": {"type": "string"}}),
+            ]);
+        }
         get["responses"] = replies(
             "200",
             "The document.",
@@ -155,14 +202,24 @@ fn id_parameter(collection: &Collection) -> Json {
     })
 }
 
+fn expand_parameter() -> Json {
+    json!({
+        "name": "expand",
+        "in": "query",
+        "description": "Fields that refer to other documents, with commas between them and dots to go on, as in \
+            `author,author.team`: the documents stand in place of their keys.",
+        "schema": {"type": "string"}
+    })
+}
+
 fn list_parameters(collection: &Collection) -> Vec<Json> {
     let fields = || collection.fields.iter().filter(|field| !field.internal);
     let names: Vec<&str> = fields().map(|field| field.name.as_str()).collect();
     let named = names.join(", ");
     let parameter = |name: &str, description: &str, schema: Json| json!({"name": name, "in": "query", "description": description, "schema": schema});
     let filter = format!(
-        "A condition `field:operator:value` (operators eq, ne, gt, gte, lt, lte, like, contains, in, is_null, \
-         not_null), or a JSON object with operators such as $eq, $in, $and, $or, $not. Given more than once, all \
+        "A condition `field:operator:value` (operators eq, ne, gt, gte, lt, lte, like, ilike, contains, startsWith, \
+         endsWith, between, in, nin, isnull, notnull), or a JSON object with operators such as $eq, $in, $and, $or, $not. Given more than once, all \
          must hold. `field=value` alone asks for equality. Fields: {named}."
     );
     vec![
@@ -198,6 +255,17 @@ fn list_parameters(collection: &Collection) -> Vec<Json> {
             "Another word for `limit`.",
             json!({"type": "integer", "minimum": 0, "maximum": 1000}),
         ),
+        parameter(
+            "after",
+            "The `next` of the page before: the page begins right behind it. Not with `offset` or `page`.",
+            json!({"type": "string"}),
+        ),
+        parameter(
+            "search",
+            "Only documents with this text in a text field or the key, in upper or lower case.",
+            json!({"type": "string"}),
+        ),
+        expand_parameter(),
         parameter(
             "fields",
             "The only fields to return, with commas between them. Documents then lack the others.",

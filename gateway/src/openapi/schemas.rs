@@ -10,6 +10,7 @@ pub(super) fn shared() -> Vec<(&'static str, Json)> {
         ("Error", error()),
         ("ErrorDetail", detail()),
         ("ListResponse", list_response()),
+        ("Figures", figures()),
     ]
 }
 
@@ -47,6 +48,27 @@ fn detail() -> Json {
     })
 }
 
+fn figures() -> Json {
+    json!({
+        "type": "object",
+        "required": ["groups", "limit", "offset", "more"],
+        "properties": {
+            "groups": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "description": "The figures, each with the name that the request gives it.",
+                    "required": ["key"],
+                    "properties": {"key": {"type": "object", "description": "What the group's documents have in common."}}
+                }
+            },
+            "limit": {"type": "integer"},
+            "offset": {"type": "integer"},
+            "more": {"type": "boolean", "description": "Whether there are more groups."}
+        }
+    })
+}
+
 fn list_response() -> Json {
     json!({
         "type": "object",
@@ -55,7 +77,8 @@ fn list_response() -> Json {
             "docs": {"type": "array", "items": {"type": "object"}},
             "total": {"type": "integer", "minimum": 0, "description": "All that match, on whatever page; absent with count=false."},
             "limit": {"type": "integer", "minimum": 0},
-            "offset": {"type": "integer", "minimum": 0}
+            "offset": {"type": "integer", "minimum": 0},
+            "next": {"type": "string", "description": "Where the next page begins, for `after`; absent on the last page."}
         }
     })
 }

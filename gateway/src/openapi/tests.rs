@@ -146,6 +146,14 @@ fn only_what_is_served_and_open_is_listed() {
     ] {
         least.insert(format!("{method} /api/collections/error{suffix}"));
     }
+    for path in [
+        "batch",
+        "transactions",
+        "transactions/commit",
+        "transactions/rollback",
+    ] {
+        least.insert(format!("post /api/{path}"));
+    }
     assert_eq!(paths(&made(false, false, false)), least);
     let more = |document: &Json| -> Vec<String> { paths(document).difference(&least).cloned().collect() };
     assert_eq!(more(&made(false, true, true)), ["get /api/realtime"]);

@@ -1,7 +1,7 @@
-//! `/api/collections/{collection}` and `/api/collections/{collection}/{id}`.
+//! `/api/collections/{collection}`, `/api/collections/{collection}/{id}` and `/api/aggregate/{collection}`.
 
 use alyx_core::Result;
-use alyx_query::ListParams;
+use alyx_query::{Aggregate, ListParams, OneParams, Reach, Scope};
 use axum::body::Body;
 use bytes::Bytes;
 use http::StatusCode;
@@ -20,16 +20,30 @@ pub(super) async fn list(context: Context<'_>, name: &str, parts: &Parts) -> Res
     permit(collection, Action::Read)?;
     let query = parts.uri.query().unwrap_or_default();
     let (transaction, query) = transactional::take_transaction(query)?;
-    let params = ListParams::parse(collection, &query)?;
     if let Some(id) = transaction {
+        let params = ListParams::parse(collection, &query)?;
         let asked = (state.schema_revision, &params);
         return transactional::list(context, &parts.headers, &id, asked).await;
     }
+    let scope = Scope::new(&state.schema, collection, Reach::Caller);
+    let params = ListParams::parse(scope, &query)?;
     let documents = &context.app.documents;
     let page = documents
         .list(state.schema_revision, &params, context.deadline())
         .await?;
     Ok(envelope::json(StatusCode::OK, page))
+}
+
+/// Figures about documents are as open as the documents.
+pub(super) async fn aggregate(context: Context<'_>, name: &str, query: Option<&str>) -> Result<Reply> {
+    let state = context.app.desired();
+    let collection = find(&state, &decode(name)?)?;
+    permit(collection, Action::Read)?;
+    let scope = Scope::new(&state.schema, collection, Reach::Caller);
+    let asked = Aggregate::parse(scope, query.unwrap_or_default())?;
+    let documents = &context.app.documents;
+    let figures = documents.aggregate(&asked, context.deadline()).await?;
+    Ok(envelope::json(StatusCode::OK, figures))
 }
 
 pub(super) async fn create(context: Context<'_>, name: &str, parts: &Parts, body: Body) -> Result<Reply> {
@@ -54,15 +68,17 @@ pub(super) async fn get(context: Context<'_>, (name, id): (&str, &str), parts: &
     let collection = find(&state, &decode(name)?)?;
     permit(collection, Action::Read)?;
     let id = decode(id)?;
-    let (transaction, _) = transactional::take_transaction(parts.uri.query().unwrap_or_default())?;
+    let (transaction, query) = transactional::take_transaction(parts.uri.query().unwrap_or_default())?;
     if transaction.is_some() {
         let get = Operation::new(Kind::Get, collection, Id::Given(id.into_owned()), Bytes::new());
         return transactional::single(context, parts, &state, get).await;
     }
+    let scope = Scope::new(&state.schema, collection, Reach::Caller);
+    let params = OneParams::parse(scope, &query)?;
     let document = context
         .app
         .documents
-        .get(collection, &id, context.deadline())
+        .get(collection, &id, &params, context.deadline())
         .await?;
     if transactional::is_asked_for(parts) {
         return transactional::tagged(&parts.headers, document);

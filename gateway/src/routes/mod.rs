@@ -102,6 +102,7 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
         Route::Document => collections::get(context, (matched.first, matched.second), &parts).await,
         Route::Batch => batch::run(context, &parts, body).await,
         Route::Transactions => transactions::act(context, &parts, matched.first).await,
+        Route::Aggregate => collections::aggregate(context, matched.first, parts.uri.query()).await,
         Route::Functions => functions::list(context),
         Route::FunctionReload if method == Method::POST => functions::reload(context).await,
         Route::FunctionStats => functions::stats(context),

@@ -24,6 +24,7 @@ impl Transaction {
         params: &ListParams,
         deadline: Instant,
     ) -> Result<Bytes> {
+        supported(params)?;
         let query = &params.query;
         let touched = self.touched.get(&query.collection.name);
         let laid_over: Vec<&Known> = touched.into_iter().flat_map(Touched::written).collect();
@@ -70,6 +71,24 @@ impl Transaction {
         self.lists.push((query.clone(), position));
         Ok(())
     }
+}
+
+/// A list must be decided by rows alone: what it saw is checked against them at the commit.
+fn supported(params: &ListParams) -> Result<()> {
+    let field = if params.after.is_some() {
+        "after"
+    } else if !params.expand.is_empty() {
+        "expand"
+    } else if !params.query.filter.is_local() {
+        "filter"
+    } else {
+        return Ok(());
+    };
+    let message = format!(
+        "a list within a transaction takes no `{field}` that reads other documents: read those on their own, or page \
+         by `offset`"
+    );
+    Err(Error::new(ErrorKind::InvalidInput, "INVALID_QUERY", message).with_field(field))
 }
 
 impl Touched {

@@ -1,34 +1,35 @@
 //! Filters in all three spellings, counted against the bounds as one.
 
 use alyx_core::{Error, Result};
-use alyx_schema::{Collection, Field};
 use serde_json::{Map, Value as Json};
 
-use super::operator::{self, CONNECTIVES, JSON_OPERATORS, Operand, Operator, TEXT_OPERATORS};
+use super::condition::{self, Operand};
+use super::operator::{self, CONNECTIVES, JSON_OPERATORS, Operator, TEXT_OPERATORS};
+use super::subject::{Scope, Subject};
 use super::suggest::{did_you_mean, shown};
-use super::{MAX_DEPTH, MAX_LIST, MAX_NODES, MAX_VALUES, invalid_filter, unknown_field};
+use super::{MAX_DEPTH, MAX_LIST, MAX_NODES, MAX_VALUES, inside, invalid_filter};
 use crate::ast::{CompareOp, Filter};
 
 /// Reads a filter such as `{"channel": "general", "age": {"$gte": 18}}`, in normal form.
 ///
 /// # Errors
 /// `INVALID_FILTER`, naming what is not known or does not fit, and what would.
-pub fn parse_filter_json(collection: &Collection, json: &Json) -> Result<Filter> {
-    let mut reader = FilterReader::new(collection);
+pub fn parse_filter_json<'c>(scope: impl Into<Scope<'c>>, json: &Json) -> Result<Filter> {
+    let mut reader = FilterReader::new(scope.into());
     Ok(reader.json(json, 1)?.normalize())
 }
 
 /// Reads the conditions of one query.
 pub(super) struct FilterReader<'c> {
-    collection: &'c Collection,
+    scope: Scope<'c>,
     nodes: usize,
     values: usize,
 }
 
 impl<'c> FilterReader<'c> {
-    pub(super) fn new(collection: &'c Collection) -> Self {
+    pub(super) fn new(scope: Scope<'c>) -> Self {
         Self {
-            collection,
+            scope,
             nodes: 0,
             values: 0,
         }
@@ -52,19 +53,22 @@ impl<'c> FilterReader<'c> {
             ))
             .with_field(name));
         };
-        let operator = operator::find(&TEXT_OPERATORS, word.trim(), field.1)?;
-        self.text_condition(field, operator, word, parts.next())
+        let operator = operator::find(&TEXT_OPERATORS, word.trim(), &field)?;
+        let condition = self.text_condition(&field, operator, word, parts.next())?;
+        Ok(field.from_start(condition))
     }
 
     /// A parameter that is a field's name: `status=open`.
-    pub(super) fn equality(&mut self, field: (usize, &Field), text: &str) -> Result<Filter> {
+    pub(super) fn equality(&mut self, name: &str, text: &str) -> Result<Filter> {
         self.count_node()?;
-        operator::compare(field, CompareOp::Eq, Operand::Text(text))
+        let field = self.field(name)?;
+        let condition = condition::compare(&field, CompareOp::Eq, Operand::Text(text))?;
+        Ok(field.from_start(condition))
     }
 
     fn text_condition(
         &mut self,
-        field: (usize, &Field),
+        field: &Subject<'c>,
         operator: Operator,
         word: &str,
         operand: Option<&str>,
@@ -72,15 +76,26 @@ impl<'c> FilterReader<'c> {
         self.count_node()?;
         let required = || {
             operand.map(Operand::Text).ok_or_else(|| {
-                let problem =
-                    format_args!("has no value for `{word}`: write `{}:{word}:value`", field.1.name);
-                operator::about(field.1, problem)
+                let problem = format_args!("has no value for `{word}`: write `{}:{word}:value`", field.name);
+                field.about(problem)
             })
         };
         match operator {
-            Operator::Compare(op) => operator::compare(field, op, required()?),
-            Operator::Like => operator::like(field, required()?),
-            Operator::Contains => operator::contains(field, required()?),
+            Operator::Compare(_)
+            | Operator::Like
+            | Operator::Contains
+            | Operator::StartsWith
+            | Operator::EndsWith => condition::simple(field, operator, required()?),
+            Operator::Between => {
+                required()?;
+                let ends = operand.and_then(|text| text.split_once(','));
+                match ends.filter(|(_, to)| !to.contains(',')) {
+                    Some((from, to)) => condition::between(field, Operand::Text(from), Operand::Text(to)),
+                    None => Err(field.about(format_args!(
+                        "needs two values with one comma between them for `{word}`; in JSON they may hold commas"
+                    ))),
+                }
+            }
             Operator::In { negated } => {
                 required()?;
                 let values = operand.filter(|text| !text.is_empty());
@@ -92,14 +107,14 @@ impl<'c> FilterReader<'c> {
                 self.membership(field, &operands, negated)
             }
             Operator::Null { negated } => match operand {
-                None | Some("" | "true") => Ok(null_test(field.0, negated)),
-                Some("false") => Ok(null_test(field.0, !negated)),
-                Some(other) => Err(operator::about(
-                    field.1,
-                    format_args!("takes no value for `{word}`, not `{}`", shown(other)),
-                )),
+                None | Some("" | "true") => Ok(null_test(field, negated)),
+                Some("false") => Ok(null_test(field, !negated)),
+                Some(other) => Err(field.about(format_args!(
+                    "takes no value for `{word}`, not `{}`",
+                    shown(other)
+                ))),
             },
-            Operator::Not => Err(operator::about(field.1, "takes `not` only in a JSON filter")),
+            Operator::Not => Err(field.about("takes `not` only in a JSON filter")),
         }
     }
 
@@ -132,17 +147,17 @@ impl<'c> FilterReader<'c> {
             _ if name.starts_with('$') => Err(unknown_connective(name)),
             _ => {
                 let field = self.field(name)?;
-                match operand {
-                    Json::Object(conditions) => self.json_conditions(field, conditions, depth),
-                    Json::Array(_) => Err(operator::about(
-                        field.1,
-                        "is given a list: write {\"$in\": […]} for one of several values",
-                    )),
+                let condition = match operand {
+                    Json::Object(conditions) => self.json_conditions(&field, conditions, depth),
+                    Json::Array(_) => {
+                        Err(field.about("is given a list: write {\"$in\": […]} for one of several values"))
+                    }
                     scalar => {
                         self.count_node()?;
-                        operator::compare(field, CompareOp::Eq, Operand::Json(scalar))
+                        condition::compare(&field, CompareOp::Eq, Operand::Json(scalar))
                     }
-                }
+                };
+                condition.map(|condition| field.from_start(condition))
             }
         }
     }
@@ -161,18 +176,15 @@ impl<'c> FilterReader<'c> {
     /// `{"$gte": 18, "$lt": 65}`: every condition must hold.
     fn json_conditions(
         &mut self,
-        field: (usize, &Field),
+        field: &Subject<'c>,
         conditions: &Map<String, Json>,
         depth: usize,
     ) -> Result<Filter> {
         if conditions.is_empty() {
-            return Err(operator::about(
-                field.1,
-                "has no condition: write an operator, such as {\"$eq\": \"value\"}",
-            ));
+            return Err(field.about("has no condition: write an operator, such as {\"$eq\": \"value\"}"));
         }
         let parts = conditions.iter().map(|(word, operand)| {
-            let operator = operator::find(&JSON_OPERATORS, word, field.1)?;
+            let operator = operator::find(&JSON_OPERATORS, word, field)?;
             self.json_condition(field, operator, (word, operand), depth)
         });
         parts.collect::<Result<Vec<_>>>().map(Filter::And)
@@ -180,86 +192,69 @@ impl<'c> FilterReader<'c> {
 
     fn json_condition(
         &mut self,
-        field: (usize, &Field),
+        field: &Subject<'c>,
         operator: Operator,
         (word, operand): (&str, &Json),
         depth: usize,
     ) -> Result<Filter> {
         self.count_node()?;
         match operator {
-            Operator::Compare(op) => operator::compare(field, op, Operand::Json(operand)),
-            Operator::Like => operator::like(field, Operand::Json(operand)),
-            Operator::Contains => operator::contains(field, Operand::Json(operand)),
+            Operator::Compare(_)
+            | Operator::Like
+            | Operator::Contains
+            | Operator::StartsWith
+            | Operator::EndsWith => condition::simple(field, operator, Operand::Json(operand)),
+            Operator::Between => match operand.as_array().map(Vec::as_slice) {
+                Some([from, to]) => condition::between(field, Operand::Json(from), Operand::Json(to)),
+                _ => Err(field.about(format_args!("needs a list of two values for `{word}`"))),
+            },
             Operator::In { negated } => {
                 let Json::Array(operands) = operand else {
-                    return Err(operator::about(
-                        field.1,
-                        format_args!("needs a list for `{word}`"),
-                    ));
+                    return Err(field.about(format_args!("needs a list for `{word}`")));
                 };
                 let operands: Vec<_> = operands.iter().map(Operand::Json).collect();
                 self.membership(field, &operands, negated)
             }
             Operator::Null { negated } => match operand {
-                Json::Bool(truth) => Ok(null_test(field.0, negated == *truth)),
-                _ => Err(operator::about(
-                    field.1,
-                    format_args!("needs true or false for `{word}`"),
-                )),
+                Json::Bool(truth) => Ok(null_test(field, negated == *truth)),
+                _ => Err(field.about(format_args!("needs true or false for `{word}`"))),
             },
             Operator::Not => match operand {
                 Json::Object(conditions) if depth < MAX_DEPTH => {
                     let inner = self.json_conditions(field, conditions, depth + 1)?;
                     Ok(Filter::Not(Box::new(inner)))
                 }
-                Json::Object(_) => Err(operator::about(
-                    field.1,
-                    format_args!("has conditions nested deeper than {MAX_DEPTH} objects"),
-                )),
-                _ => Err(operator::about(
-                    field.1,
-                    "needs conditions for `$not`, such as {\"$not\": {\"$like\": \"a%\"}}",
-                )),
+                Json::Object(_) => Err(field.about(format_args!(
+                    "has conditions nested deeper than {MAX_DEPTH} objects"
+                ))),
+                _ => Err(field.about("needs conditions for `$not`, such as {\"$not\": {\"$like\": \"a%\"}}")),
             },
         }
     }
 
     /// One of the values, null among them where it is listed; negated, none of them.
-    fn membership(
-        &mut self,
-        field: (usize, &Field),
-        operands: &[Operand<'_>],
-        negated: bool,
-    ) -> Result<Filter> {
+    fn membership(&mut self, field: &Subject<'c>, operands: &[Operand<'_>], negated: bool) -> Result<Filter> {
         self.values += operands.len();
         if operands.len() > MAX_LIST {
-            return Err(operator::about(
-                field.1,
-                format_args!("is compared with {} values, {MAX_LIST} at most", operands.len()),
-            ));
+            return Err(field.about(format_args!(
+                "is compared with {} values, {MAX_LIST} at most",
+                operands.len()
+            )));
         }
         if self.values > MAX_VALUES {
             return Err(invalid_filter(format_args!(
                 "the filter's lists have more than {MAX_VALUES} values together"
             )));
         }
-        let mut values = Vec::with_capacity(operands.len());
-        let mut or_null = false;
-        for operand in operands {
-            if operand.is_null() {
-                or_null = true;
-            } else {
-                values.push(operand.value(field.1)?);
-            }
-        }
-        values.sort_by(alyx_core::Value::sql_cmp);
-        values.dedup();
-        let listed = Filter::In {
-            field: field.0,
-            values,
-        };
+        let given: Vec<_> = operands
+            .iter()
+            .copied()
+            .filter(|operand| !operand.is_null())
+            .collect();
+        let or_null = given.len() < operands.len();
+        let listed = condition::one_of(field, &given)?;
         let found = if or_null {
-            Filter::Or(vec![listed, null_test(field.0, false)])
+            Filter::Or(vec![listed, null_test(field, false)])
         } else {
             listed
         };
@@ -270,10 +265,8 @@ impl<'c> FilterReader<'c> {
         })
     }
 
-    fn field(&self, name: &str) -> Result<(usize, &'c Field)> {
-        self.collection
-            .visible_field(name)
-            .ok_or_else(|| invalid_filter(unknown_field(self.collection, name)).with_field(shown(name)))
+    fn field(&self, name: &str) -> Result<Subject<'c>> {
+        Subject::find(self.scope, name)
     }
 
     fn count_node(&mut self) -> Result<()> {
@@ -287,8 +280,13 @@ impl<'c> FilterReader<'c> {
     }
 }
 
-fn null_test(field: usize, negated: bool) -> Filter {
-    let is_null = Filter::IsNull { field };
+fn null_test(field: &Subject<'_>, negated: bool) -> Filter {
+    if let Some(path) = &field.path {
+        return inside::null_test(field, path, negated);
+    }
+    let is_null = Filter::IsNull {
+        field: field.position,
+    };
     if negated {
         Filter::Not(Box::new(is_null))
     } else {

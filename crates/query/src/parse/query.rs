@@ -2,72 +2,153 @@
 
 use std::sync::Arc;
 
-use alyx_core::Result;
+use alyx_core::{Error, Result};
 use alyx_schema::Collection;
 use serde_json::Value as Json;
 
+use super::expand::ExpandReader;
 use super::filter::parse_filter_json;
+use super::params::{ListParams, Unfinished};
+use super::search::search;
+use super::subject::Scope;
 use super::suggest::{did_you_mean, shown};
 use super::{DEFAULT_LIMIT, MAX_LIMIT, MAX_SORT, invalid_query, unknown_field};
 use crate::ast::{Filter, Query, SortKey};
 
 const KEYS: [&str; 5] = ["filter", "sort", "limit", "offset", "fields"];
+const LIST_KEYS: [&str; 4] = ["after", "expand", "search", "count"];
 
-/// Reads a query of `ctx.db` or of a live query: an object with any of `filter`, `sort` (text or list of texts),
-/// `limit`, `offset` and `fields` (list of names; the primary field is always added, as whoever follows documents
-/// must know which is which).
+/// Reads a live query: an object with any of `filter`, `sort` (text or list of texts), `limit`, `offset` and `fields`
+/// (list of names; the primary field is always added, as whoever follows documents must know which is which).
 ///
 /// # Errors
 /// `INVALID_FILTER` about the filter, `INVALID_QUERY` about anything else, naming what is wrong.
 pub fn parse_query_json(collection: &Arc<Collection>, json: &Json) -> Result<Query> {
+    read(collection.into(), json, false).map(|params| params.query)
+}
+
+impl ListParams {
+    /// Reads a query of `ctx.db`: what [`parse_query_json`] reads, and `after`, `expand` (text or list of texts),
+    /// `search` and `count`.
+    ///
+    /// # Errors
+    /// As [`parse_query_json`], and `FORBIDDEN` where what is to be expanded may not be read.
+    pub fn from_json(scope: Scope<'_>, json: &Json) -> Result<Self> {
+        read(scope, json, true)
+    }
+}
+
+fn read(scope: Scope<'_>, json: &Json, list: bool) -> Result<ListParams> {
     let Json::Object(members) = json else {
         return Err(invalid_query("a query is a JSON object"));
     };
-    let mut filter = Filter::TRUE;
-    let mut sort = SortReader::new(collection);
-    let mut fields = None;
-    let mut limit = DEFAULT_LIMIT;
-    let mut offset = 0;
+    let mut reader = JsonReader {
+        scope,
+        filter: Filter::TRUE,
+        sort: SortReader::new(scope.collection),
+        expand: ExpandReader::new(scope),
+        limit: DEFAULT_LIMIT,
+        offset: 0,
+        fields: None,
+        after: None,
+        search: None,
+        count: true,
+    };
     for (key, value) in members {
-        match (key.as_str(), value) {
-            ("filter" | "sort" | "limit" | "offset" | "fields", Json::Null) => {}
-            ("filter", filter_json) => filter = parse_filter_json(collection, filter_json)?,
-            ("sort", Json::String(text)) => sort.read(text)?,
-            ("sort", Json::Array(parts)) => {
-                for part in parts {
-                    let text = part.as_str().ok_or_else(|| {
-                        invalid_query("`sort` is a text such as \"-created_at\", or a list of such texts")
-                    })?;
-                    sort.read(text)?;
-                }
-            }
-            ("limit", number) => limit = capped(json_count("limit", number)?),
-            ("offset", number) => offset = json_count("offset", number)?,
-            ("fields", Json::Array(names)) => fields = Some(json_fields(collection, names)?),
-            ("sort", _) => {
-                return Err(invalid_query(
-                    "`sort` is a text such as \"-created_at\", or a list of such texts",
-                ));
-            }
-            ("fields", _) => return Err(invalid_query("`fields` is a list of field names")),
-            (other, _) => {
-                let hint = did_you_mean(other, KEYS.into_iter())
-                    .unwrap_or_else(|| format!("there are {}", KEYS.join(", ")));
-                return Err(
-                    invalid_query(format_args!("`{}` is not part of a query: {hint}", shown(other)))
-                        .with_field(shown(other)),
-                );
-            }
+        let known = KEYS.contains(&key.as_str());
+        let only_lists = LIST_KEYS.contains(&key.as_str());
+        if !known && !(list && only_lists) {
+            return Err(unknown_key(key, list, only_lists));
+        }
+        if !value.is_null() {
+            reader.member(key, value)?;
         }
     }
-    Ok(Query {
-        collection: Arc::clone(collection),
-        filter,
-        sort: sort.finish(),
-        limit,
-        offset,
-        fields,
-    })
+    reader.finish()
+}
+
+fn unknown_key(key: &str, list: bool, only_lists: bool) -> Error {
+    let keys = || KEYS.into_iter().chain(LIST_KEYS.into_iter().filter(|_| list));
+    let hint = if only_lists {
+        "lists take it, live queries do not".to_owned()
+    } else {
+        did_you_mean(key, keys())
+            .unwrap_or_else(|| format!("there are {}", keys().collect::<Vec<_>>().join(", ")))
+    };
+    let key = shown(key);
+    invalid_query(format_args!("`{key}` is not part of a query: {hint}")).with_field(key.clone())
+}
+
+struct JsonReader<'c> {
+    scope: Scope<'c>,
+    filter: Filter,
+    sort: SortReader<'c>,
+    expand: ExpandReader<'c>,
+    limit: u32,
+    offset: u64,
+    fields: Option<Vec<usize>>,
+    after: Option<String>,
+    search: Option<String>,
+    count: bool,
+}
+
+impl JsonReader<'_> {
+    /// A member that is known and not null.
+    fn member(&mut self, key: &str, value: &Json) -> Result<()> {
+        match (key, value) {
+            ("filter", filter) => self.filter = parse_filter_json(self.scope, filter)?,
+            ("sort", value) => {
+                let problem = "`sort` is a text such as \"-created_at\", or a list of such texts";
+                texts(value, problem, |text| self.sort.read(text))?;
+            }
+            ("expand", value) => {
+                let problem = "`expand` is a text such as \"author,author.team\", or a list of such texts";
+                texts(value, problem, |text| self.expand.read(text))?;
+            }
+            ("limit", number) => self.limit = capped(json_count("limit", number)?),
+            ("offset", number) => self.offset = json_count("offset", number)?,
+            ("fields", Json::Array(names)) => self.fields = Some(json_fields(self.scope.collection, names)?),
+            ("fields", _) => return Err(invalid_query("`fields` is a list of field names")),
+            ("after", Json::String(cursor)) => self.after = Some(cursor.clone()),
+            ("search", Json::String(text)) => self.search = Some(text.clone()),
+            ("count", Json::Bool(count)) => self.count = *count,
+            ("count", _) => return Err(invalid_query("`count` is true or false").with_field("count")),
+            (other, _) => return Err(invalid_query(format_args!("`{other}` is a text")).with_field(other)),
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<ListParams> {
+        if let Some(text) = &self.search {
+            let condition = search(self.scope.collection, text)?;
+            self.filter = Filter::And(std::iter::once(self.filter).chain(condition).collect()).normalize();
+        }
+        Unfinished {
+            query: Query {
+                collection: Arc::clone(self.scope.collection),
+                filter: self.filter,
+                sort: self.sort.finish(),
+                limit: self.limit,
+                offset: self.offset,
+                fields: self.fields,
+            },
+            count: self.count,
+            after: self.after,
+            expand: self.expand.finish(),
+        }
+        .finish()
+    }
+}
+
+/// One text, or each of a list.
+pub(super) fn texts(value: &Json, problem: &str, mut read: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    match value {
+        Json::String(text) => read(text),
+        Json::Array(parts) => parts
+            .iter()
+            .try_for_each(|part| read(part.as_str().ok_or_else(|| invalid_query(problem))?)),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => Err(invalid_query(problem)),
+    }
 }
 
 fn json_fields(collection: &Collection, names: &[Json]) -> Result<Vec<usize>> {
@@ -81,7 +162,7 @@ fn json_fields(collection: &Collection, names: &[Json]) -> Result<Vec<usize>> {
     Ok(in_order(positions))
 }
 
-fn json_count(name: &str, json: &Json) -> Result<u64> {
+pub(super) fn json_count(name: &str, json: &Json) -> Result<u64> {
     json.as_u64()
         .filter(|count| i64::try_from(*count).is_ok())
         .ok_or_else(|| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alyx_core::{Error, ErrorKind, Result};
 use alyx_proto::realtime as wire;
-use alyx_query::{CompareOp, Filter, JsonNeedle, Query, SortKey};
+use alyx_query::{CompareOp, Filter, JsonNeedle, JsonPath, PathTest, Query, SortKey};
 use alyx_schema::{Collection, Schema};
 
 use super::{broken, value_from_wire, value_to_wire};
@@ -80,6 +80,14 @@ impl Names<'_> {
                 field: self.field(*field),
                 needle: Some(needle_to_wire(needle)),
             }),
+            Filter::EndsWith { field, needle } => Node::EndsWith(self.pattern(*field, needle)),
+            Filter::Path { field, path, test } => Node::Path(wire::PathCondition {
+                field: self.field(*field),
+                path: path.to_string(),
+                test: Some(test_to_wire(test)),
+            }),
+            // No live query has one: `parse_query_json` reads neither. The other side refuses it.
+            Filter::Through(_) | Filter::Mentions { .. } => return wire::Filter { node: None },
             Filter::IsNull { field } => Node::IsNull(wire::IsNull {
                 field: self.field(*field),
             }),
@@ -107,6 +115,29 @@ fn needle_to_wire(needle: &JsonNeedle) -> wire::json_contains::Needle {
         JsonNeedle::Text(text) => Needle::Text(text.as_ref().to_owned()),
         JsonNeedle::Number(number) => Needle::Number(number.as_ref().to_owned()),
         JsonNeedle::Bool(truth) => Needle::Truth(*truth),
+    }
+}
+
+fn test_to_wire(test: &PathTest) -> wire::path_condition::Test {
+    use wire::path_condition::Test;
+    let compared = |op: CompareOp, text: &str| wire::ComparedText {
+        op: op_to_wire(op).into(),
+        text: text.to_owned(),
+    };
+    match test {
+        PathTest::Exists => Test::Exists(wire::Present {}),
+        PathTest::Bool(truth) => Test::Truth(*truth),
+        PathTest::Number { op, number } => Test::Number(compared(*op, number)),
+        PathTest::Text { op, text } => Test::Text(compared(*op, text)),
+        PathTest::TextIn(texts) => Test::TextIn(wire::Texts {
+            texts: texts.iter().map(|text| text.as_ref().to_owned()).collect(),
+        }),
+        PathTest::Like(pattern) => Test::Like(pattern.as_ref().to_owned()),
+        PathTest::EndsWith(end) => Test::EndsWith(end.as_ref().to_owned()),
+        PathTest::Contains(needle) => Test::Contains(wire::JsonContains {
+            field: 0,
+            needle: Some(needle_to_wire(needle)),
+        }),
     }
 }
 
@@ -248,6 +279,17 @@ impl Places {
                 field: self.field(contains.field)?,
                 needle: needle_from_wire(contains.needle)?,
             },
+            Node::EndsWith(pattern) => Filter::EndsWith {
+                field: self.field(pattern.field)?,
+                needle: pattern.text.into(),
+            },
+            Node::Path(condition) => Filter::Path {
+                field: self.field(condition.field)?,
+                path: JsonPath::parse(&condition.path)
+                    .map_err(|_| broken("a path that cannot be read"))?
+                    .into(),
+                test: test_from_wire(condition.test)?,
+            },
             Node::IsNull(null) => Filter::IsNull {
                 field: self.field(null.field)?,
             },
@@ -266,6 +308,29 @@ fn needle_from_wire(needle: Option<wire::json_contains::Needle>) -> Result<JsonN
         Needle::Text(text) => JsonNeedle::Text(text.into()),
         Needle::Number(number) => JsonNeedle::Number(number.into()),
         Needle::Truth(truth) => JsonNeedle::Bool(truth),
+    })
+}
+
+fn test_from_wire(test: Option<wire::path_condition::Test>) -> Result<PathTest> {
+    use wire::path_condition::Test;
+    let op = |compared: &wire::ComparedText| {
+        op_from_wire(compared.op()).ok_or_else(|| broken("an operator that is not known"))
+    };
+    Ok(match test.ok_or_else(|| broken("a condition without a test"))? {
+        Test::Exists(wire::Present {}) => PathTest::Exists,
+        Test::Truth(truth) => PathTest::Bool(truth),
+        Test::Number(compared) => PathTest::Number {
+            op: op(&compared)?,
+            number: compared.text.into(),
+        },
+        Test::Text(compared) => PathTest::Text {
+            op: op(&compared)?,
+            text: compared.text.into(),
+        },
+        Test::TextIn(list) => PathTest::TextIn(list.texts.into_iter().map(Into::into).collect()),
+        Test::Like(pattern) => PathTest::Like(pattern.into()),
+        Test::EndsWith(end) => PathTest::EndsWith(end.into()),
+        Test::Contains(contains) => PathTest::Contains(needle_from_wire(contains.needle)?),
     })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alyx_core::{Error, ErrorKind, Seq, Value};
 use alyx_proto::realtime as wire;
-use alyx_query::{CompareOp, Filter, JsonNeedle, Query, SortKey};
+use alyx_query::{CompareOp, Filter, JsonNeedle, JsonPath, PathTest, Query, SortKey};
 use alyx_schema::Schema;
 use alyx_service::realtime::{Document, GroupEvent, GroupId, WindowChange};
 use bytes::Bytes;
@@ -50,6 +50,30 @@ fn op() -> impl Strategy<Value = CompareOp> {
     proptest::sample::select(vec![Eq, Ne, Gt, Gte, Lt, Lte])
 }
 
+fn path_test() -> impl Strategy<Value = PathTest> {
+    let needle = prop_oneof![
+        Just(JsonNeedle::Text("x".into())),
+        Just(JsonNeedle::Number("1.5".into())),
+        Just(JsonNeedle::Bool(true)),
+    ];
+    prop_oneof![
+        Just(PathTest::Exists),
+        any::<bool>().prop_map(PathTest::Bool),
+        (op(), -9..9_i64).prop_map(|(op, number)| PathTest::Number {
+            op,
+            number: number.to_string().into(),
+        }),
+        (op(), ".{0,8}").prop_map(|(op, text)| PathTest::Text {
+            op,
+            text: text.into()
+        }),
+        vec(".{0,8}", 0..4).prop_map(|texts| PathTest::TextIn(texts.into_iter().map(Into::into).collect())),
+        ".{0,8}".prop_map(|pattern| PathTest::Like(pattern.into())),
+        ".{1,8}".prop_map(|end| PathTest::EndsWith(end.into())),
+        needle.prop_map(PathTest::Contains),
+    ]
+}
+
 fn filter() -> impl Strategy<Value = Filter> {
     let field = 0..FIELDS;
     let needle = prop_oneof![
@@ -69,6 +93,15 @@ fn filter() -> impl Strategy<Value = Filter> {
             needle: needle.into()
         }),
         (field.clone(), needle).prop_map(|(field, needle)| Filter::JsonContains { field, needle }),
+        (field.clone(), ".{1,8}").prop_map(|(field, needle)| Filter::EndsWith {
+            field,
+            needle: needle.into(),
+        }),
+        (field.clone(), path_test()).prop_map(|(field, test)| Filter::Path {
+            field,
+            path: Arc::new(JsonPath::parse("a.0.b c").expect("a sound path")),
+            test,
+        }),
         field.prop_map(|field| Filter::IsNull { field }),
     ];
     leaf.prop_recursive(8, 100, 6, |inner| {

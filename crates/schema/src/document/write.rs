@@ -6,11 +6,23 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
-use crate::model::{Collection, FieldType};
+use crate::model::{Collection, Field, FieldType};
 
 /// Appends the document as a JSON object, in order of declaration and without internal fields; `fields` are the
 /// positions to write, `None` means all. `row` has one value per field.
 pub fn write_json(collection: &Collection, row: &[Value], fields: Option<&[usize]>, out: &mut Vec<u8>) {
+    write_json_with(collection, row, fields, out, |_, _, _| false);
+}
+
+/// As [`write_json`]. `instead` may append something else in place of the value at a position, and says whether it
+/// did.
+pub fn write_json_with(
+    collection: &Collection,
+    row: &[Value],
+    fields: Option<&[usize]>,
+    out: &mut Vec<u8>,
+    mut instead: impl FnMut(usize, &Value, &mut Vec<u8>) -> bool,
+) {
     let mut separator = b'{';
     let mut member = |position: usize| {
         let (Some(field), Some(value)) = (collection.fields.get(position), row.get(position)) else {
@@ -24,7 +36,9 @@ pub fn write_json(collection: &Collection, row: &[Value], fields: Option<&[usize
         out.extend_from_slice(field.name.as_bytes());
         out.extend_from_slice(b"\":");
         separator = b',';
-        write_value(field.kind, value, out);
+        if !instead(position, value, out) {
+            write_value(field.kind, value, out);
+        }
     };
     match fields {
         Some(positions) => positions.iter().for_each(|&position| member(position)),
@@ -39,6 +53,11 @@ pub fn write_json(collection: &Collection, row: &[Value], fields: Option<&[usize
 /// Appends the JSON form of a primary key.
 pub fn key_to_json(collection: &Collection, key: &Value, out: &mut Vec<u8>) {
     write_value(collection.primary_field().kind, key, out);
+}
+
+/// Appends the JSON form of a value of the field.
+pub fn value_to_json(field: &Field, value: &Value, out: &mut Vec<u8>) {
+    write_value(field.kind, value, out);
 }
 
 /// A value of another storage class than its field's (raw SQL can put it there) is written as what it is.
