@@ -124,8 +124,8 @@ impl Rebind<'_> {
                 path: path.clone(),
                 test: test.clone(),
             },
-            // No live query has one: `parse_query_json` reads neither.
-            Filter::Through(_) | Filter::Mentions { .. } => {
+            // No live query has one: `parse_query_json` reads none of them.
+            Filter::Through(_) | Filter::Mentions { .. } | Filter::Found { .. } => {
                 return Err(changed(self.new, "has lost what the query asked"));
             }
             Filter::IsNull { field } => Filter::IsNull {

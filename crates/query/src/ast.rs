@@ -43,6 +43,8 @@ pub enum Filter {
     /// One of the fields has that part, ASCII letters in either case; other values than text as SQLite writes them.
     /// Never unknown.
     Mentions { fields: Vec<usize>, text: Arc<str> },
+    /// The collection's full-text index has the row for this FTS5 expression. Only the database can tell.
+    Found { expression: Arc<str> },
     /// A filter over the document that the field refers to; where there is none, over a row of nulls.
     Through(Box<Through>),
     /// `field IS NULL`.
@@ -110,7 +112,7 @@ impl Filter {
         match self {
             Self::And(parts) | Self::Or(parts) => parts.iter().all(Self::is_local),
             Self::Not(inner) => inner.is_local(),
-            Self::Through(_) => false,
+            Self::Through(_) | Self::Found { .. } => false,
             Self::Compare { .. }
             | Self::In { .. }
             | Self::Like { .. }

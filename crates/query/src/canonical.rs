@@ -125,6 +125,10 @@ fn put_filter(out: &mut Vec<u8>, filter: &Filter) {
             }
             put_bytes(out, text.as_bytes());
         }
+        Filter::Found { expression } => {
+            out.push(14);
+            put_bytes(out, expression.as_bytes());
+        }
         Filter::Through(through) => {
             leaf(out, 12, through.field);
             put_bytes(out, through.collection.name.as_bytes());

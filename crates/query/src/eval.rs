@@ -49,6 +49,7 @@ impl Filter {
                 let has = |value: &Value| mentions(value, needle.as_bytes());
                 Some(fields.iter().filter_map(|&field| known(row, field)).any(has))
             }
+            Self::Found { .. } => None,
             // What is referred to is not in the row; see `Filter::is_local`.
             Self::Through(through) => match known(row, through.field) {
                 None => through.filter.eval(&[]),

@@ -9,7 +9,7 @@ mod json;
 use std::fmt::Write as _;
 
 use alyx_core::{Statement, Value};
-use alyx_schema::Collection;
+use alyx_schema::{Collection, row_number, search_table};
 
 use crate::ast::{CompareOp, Filter, Query, SortKey, Through};
 
@@ -282,6 +282,7 @@ impl<'c> Writer<'c> {
             Filter::EndsWith { field, needle } => self.ends_with(needle, |sql| sql.column(*field)),
             Filter::Path { field, path, test } => self.path_test(*field, path, test),
             Filter::Mentions { fields, text } => self.mentions(fields, text),
+            Filter::Found { expression } => self.found(expression),
             Filter::Through(through) => self.through(through),
             Filter::IsNull { field } => self.is_null(*field),
         }
@@ -298,6 +299,20 @@ impl<'c> Writer<'c> {
         self.push(") = ");
         self.param(Value::Blob(needle.as_bytes().into()));
         self.push(" END");
+    }
+
+    fn found(&mut self, expression: &str) {
+        let collection = self.collection;
+        let index = search_table(&collection.name);
+        self.push("t.");
+        self.push(row_number(collection));
+        self.push(" IN (SELECT rowid FROM ");
+        self.name(&index);
+        self.push(" WHERE ");
+        self.name(&index);
+        self.push(" MATCH ");
+        self.param(Value::from(expression));
+        self.push(")");
     }
 
     /// `lower` of SQLite knows ASCII only.

@@ -373,3 +373,94 @@ collections:
         assert!(!plan.contains("TEMP B-TREE"), "{sort}: {plan}");
     }
 }
+
+const INDEXED: &str = "
+collections:
+  order-notes:
+    search: [rank, body]
+    fields:
+      id: {type: string, primary: true}
+      rank: {type: string, nullable: true}
+      body: {type: text, nullable: true}
+      rowid: {type: int, default: 0}
+";
+
+#[test]
+fn the_full_text_index_follows_the_documents_and_takes_no_syntax() {
+    let schema = alyx_schema::parse(INDEXED, "schema.yaml")
+        .expect("the schema is right")
+        .schema;
+    let notes = schema.collection("order-notes").expect("declared");
+    let database = Database::new(notes, true);
+    let run = |sql: &str| database.run(&Statement::new(sql, Vec::new()));
+    let id = |name: &str| Value::text(name);
+    let note = |name: &str, rank: &str, body: Value| {
+        database.run(&insert(
+            notes,
+            vec![id(name), Value::text(rank), body, Value::Int(0)],
+        ));
+    };
+    note("before", "old", Value::text("There before the index"));
+    run("CREATE TABLE _alyx_changes (seq INTEGER PRIMARY KEY, collection, op, id, old, new)");
+    for sql in alyx_schema::triggers(notes) {
+        run(&sql);
+    }
+    note(
+        "a",
+        "first",
+        Value::text("The quick brown fox; \"quoted\" AND more"),
+    );
+    note("b", "second", Value::Null);
+    note("c", "third", Value::text("Zoë rénds brownies"));
+    let found = |text: &str| -> Vec<String> {
+        let escaped: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let params = ListParams::parse(notes, &format!("search={escaped}&sort=id")).expect("sound");
+        let rows = database.run(&params.query.select());
+        let count = database.run(&params.query.count());
+        assert_eq!(count[0][0], Value::Int(i64::try_from(rows.len()).expect("few")));
+        rows.iter()
+            .filter_map(|row| row[0].as_text().map(str::to_owned))
+            .collect()
+    };
+    assert_eq!(found("brown"), ["a", "c"]);
+    assert_eq!(found("BROWN qui"), ["a"]);
+    assert_eq!(found("zoe rends"), ["c"]);
+    assert_eq!(found("second"), ["b"]);
+    assert_eq!(found("index"), ["before"]);
+    assert_eq!(found("rown"), [""; 0]);
+    assert_eq!(found("\"quoted\""), ["a"]);
+    for hostile in [
+        "fox OR second",
+        "NOT fox",
+        "c0:fox",
+        "fox NEAR quick",
+        "rank : first",
+        "%",
+        "\"",
+        "*",
+        "^fox^",
+        "(fox",
+    ] {
+        let params =
+            ListParams::parse(notes, &format!("search={}", hostile.replace('%', "%25"))).expect(hostile);
+        database.run(&params.query.select());
+    }
+    assert_eq!(found("fox OR second"), [""; 0]);
+    assert_eq!(found("quick AND"), ["a"]);
+
+    database.run(&update(notes, id("b"), vec![(2, Value::text("brown too"))]));
+    database.run(&update(notes, id("a"), vec![(3, Value::Int(7))]));
+    database.run(&update(notes, id("c"), vec![(2, Value::text("nothing"))]));
+    assert_eq!(found("brown"), ["a", "b"]);
+    database.run(&delete(notes, id("a")));
+    assert_eq!(found("brown"), ["b"]);
+    assert_eq!(found("first"), [""; 0]);
+    for sql in alyx_schema::drop_triggers(notes)
+        .into_iter()
+        .chain(alyx_schema::triggers(notes))
+    {
+        run(&sql);
+    }
+    assert_eq!(found("brown"), ["b"]);
+    assert_eq!(found("nothing"), ["c"]);
+}

@@ -5,6 +5,9 @@
 //! added later stand at the end of the table, so statements must name columns, never rely on their order.
 
 mod image;
+mod search;
+
+pub use search::{row_number, search_table};
 
 use alyx_core::Value;
 
@@ -73,7 +76,8 @@ pub(crate) fn counts(collection: &Collection) -> bool {
 /// Statements that create the triggers by which every insert, update and delete of the collection, whatever
 /// causes it, writes one row into `_alyx_changes` (`op` 1, 2, 3) with images of the row before and after, which
 /// [`crate::row_from_image`] reads. `REPLACE` conflict handling deletes rows unseen unless the connection has
-/// `PRAGMA recursive_triggers = ON`.
+/// `PRAGMA recursive_triggers = ON`. With them goes the full-text index, where the collection has one: it is made
+/// of the rows that are there, and kept by triggers of its own.
 pub fn triggers(collection: &Collection) -> Vec<String> {
     let table = quote(&collection.name);
     let name = text_literal(&collection.name);
@@ -88,18 +92,22 @@ pub fn triggers(collection: &Collection) -> Vec<String> {
             trigger_name(collection, event)
         )
     };
-    vec![
+    let mut statements = vec![
         one("INSERT", 1, "NEW", "NULL", &new),
         one("UPDATE", 2, "NEW", &old, &new),
         one("DELETE", 3, "OLD", &old, "NULL"),
-    ]
+    ];
+    statements.extend(search::create(collection));
+    statements
 }
 
 /// Statements that remove what [`triggers`] creates.
 pub fn drop_triggers(collection: &Collection) -> Vec<String> {
-    ["INSERT", "UPDATE", "DELETE"]
+    let mut statements: Vec<String> = ["INSERT", "UPDATE", "DELETE"]
         .map(|event| format!("DROP TRIGGER IF EXISTS {}", trigger_name(collection, event)))
-        .into()
+        .into();
+    statements.extend(search::drop(collection));
+    statements
 }
 
 fn trigger_name(collection: &Collection, event: &str) -> String {

@@ -33,6 +33,8 @@ pub struct Collection {
     pub fields: Vec<Field>,
     /// Declared indexes; those of single fields are [`Field::index`].
     pub indexes: Vec<Index>,
+    /// Positions of the fields that the full-text index covers, in order; empty where there is none.
+    pub search: Vec<usize>,
     /// Who may do what.
     pub access: Access,
     /// Position of the primary field in `fields`.

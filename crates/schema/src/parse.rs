@@ -10,6 +10,7 @@ mod default;
 mod field;
 mod index;
 mod reference;
+mod search;
 mod validation;
 mod walk;
 

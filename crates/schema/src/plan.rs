@@ -255,7 +255,21 @@ fn change_collection(plan: &mut Plan, from: &Schema, before: &Arc<Collection>, a
     if !columns_change && same::reordered(before, after) {
         plan.safe(fields_path, "the fields change places", Vec::new());
     }
-    if columns_change {
+    let names = |collection: &Collection| -> Vec<String> {
+        let fields = collection.search.iter();
+        fields
+            .map(|&field| collection.fields[field].name.clone())
+            .collect()
+    };
+    let search_changes = names(before) != names(after);
+    if search_changes {
+        plan.safe(
+            format!("{path}.search"),
+            "the full-text index is made anew",
+            Vec::new(),
+        );
+    }
+    if columns_change || search_changes {
         plan.before.push(Arc::clone(before));
         plan.after.push(Arc::clone(after));
     }

@@ -48,8 +48,7 @@ impl Aggregate {
                 Ok(())
             }
             _ => {
-                let field = name.split('.').next().unwrap_or_default();
-                if scope.collection.visible_field(field).is_none() {
+                if !scope.names(name) {
                     return Err(unknown(scope.collection, name));
                 }
                 reader.conditions.push(filters.equality(name, value)?);

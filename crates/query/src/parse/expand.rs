@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use alyx_core::{Error, ErrorKind, Result};
-use alyx_schema::Collection;
 
 use super::subject::{Reach, Scope};
 use super::suggest::{did_you_mean, shown};
@@ -14,9 +13,6 @@ use crate::expand::Expand;
 const MAX_DEPTH: usize = 4;
 /// References of all names together at most; each is one query.
 const MAX_EXPANDED: usize = 16;
-/// What the names of fields with a key end with; it may be left out.
-const KEY_SUFFIX: &str = "_id";
-
 /// Reads `author,author.team`. A name implies those before its dots.
 pub(super) struct ExpandReader<'c> {
     scope: Scope<'c>,
@@ -48,7 +44,9 @@ impl<'c> ExpandReader<'c> {
                 let problem = format_args!("`{}` follows more than {MAX_DEPTH} references", shown(name));
                 return Err(invalid_query(problem).with_field("expand"));
             }
-            let field = position(scope.collection, step)?;
+            let (field, _) = scope
+                .referring(step)
+                .ok_or_else(|| invalid_query(unknown_field(scope.collection, step)).with_field("expand"))?;
             let (next, target) = referred(scope, field)?;
             let place = level.iter().position(|expand| expand.field == field);
             let place = if let Some(place) = place {
@@ -76,15 +74,6 @@ impl<'c> ExpandReader<'c> {
     pub(super) fn finish(self) -> Vec<Expand> {
         self.found
     }
-}
-
-/// The field of that name, or with that name and `_id`.
-fn position(collection: &Collection, name: &str) -> Result<usize> {
-    collection
-        .visible_field(name)
-        .or_else(|| collection.visible_field(&format!("{name}{KEY_SUFFIX}")))
-        .map(|(position, _)| position)
-        .ok_or_else(|| invalid_query(unknown_field(collection, name)).with_field("expand"))
 }
 
 fn referred(scope: Scope<'_>, position: usize) -> Result<(Scope<'_>, usize)> {

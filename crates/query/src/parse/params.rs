@@ -193,8 +193,7 @@ impl<'c> ParamsReader<'c> {
                 return Err(invalid_query(problem).with_field(name));
             }
             _ => {
-                let field = name.split('.').next().unwrap_or_default();
-                if self.scope.collection.visible_field(field).is_none() {
+                if !self.scope.names(name) {
                     return Err(self.unknown(name));
                 }
                 self.conditions.push(self.filter.equality(name, value)?);

@@ -13,6 +13,8 @@ use crate::json_path::JsonPath;
 
 /// References that one path may follow.
 const MAX_HOPS: usize = 4;
+/// What the names of fields with a key end with.
+const KEY_SUFFIX: &str = "_id";
 
 /// Whose authority a query has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,22 @@ impl<'c> Scope<'c> {
         Self {
             collection,
             around: Some((schema, reach)),
+        }
+    }
+
+    /// The field of that name, or with that name and `_id`: what holds a key may be named by what it refers to.
+    pub(super) fn referring(self, name: &str) -> Option<(usize, &'c Field)> {
+        let collection: &'c Collection = self.collection;
+        collection
+            .visible_field(name)
+            .or_else(|| collection.visible_field(&format!("{name}{KEY_SUFFIX}")))
+    }
+
+    /// Whether a name, dotted or not, begins with one of the collection's fields.
+    pub(super) fn names(self, name: &str) -> bool {
+        match name.split_once('.') {
+            None => self.collection.visible_field(name).is_some(),
+            Some((first, _)) => self.referring(first).is_some(),
         }
     }
 
@@ -101,7 +119,9 @@ impl<'c> Subject<'c> {
                 None => (rest, None),
                 Some((first, behind)) => (first, Some(behind)),
             };
-            let (position, field) = here.collection.visible_field(first).ok_or_else(|| {
+            let found = here.collection.visible_field(first);
+            let referring = || here.referring(first).filter(|_| behind.is_some());
+            let (position, field) = found.or_else(referring).ok_or_else(|| {
                 invalid_filter(unknown_field(here.collection, first)).with_field(shown(name))
             })?;
             let mut subject = Self {

@@ -86,8 +86,10 @@ impl Names<'_> {
                 path: path.to_string(),
                 test: Some(test_to_wire(test)),
             }),
-            // No live query has one: `parse_query_json` reads neither. The other side refuses it.
-            Filter::Through(_) | Filter::Mentions { .. } => return wire::Filter { node: None },
+            // No live query has one: `parse_query_json` reads none of them. The other side refuses it.
+            Filter::Through(_) | Filter::Mentions { .. } | Filter::Found { .. } => {
+                return wire::Filter { node: None };
+            }
             Filter::IsNull { field } => Node::IsNull(wire::IsNull {
                 field: self.field(*field),
             }),

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use super::field::FieldDraft;
 use super::index::IndexDraft;
 use super::walk::{Named, Walk, join};
-use super::{access, field, index};
+use super::{access, field, index, search};
 use crate::model::{Access, Collection, DefaultValue, Field, FieldType, Validation};
 use alyx_yaml::Place;
 
 /// Options of a collection; `name` in the list form only.
-pub(crate) const COLLECTION_OPTIONS: [&str; 5] = ["name", "description", "fields", "indexes", "rules"];
+pub(crate) const COLLECTION_OPTIONS: [&str; 6] =
+    ["name", "description", "fields", "indexes", "search", "rules"];
 /// Most fields of one collection.
 pub(crate) const MAX_FIELDS: usize = 200;
 
@@ -22,6 +23,7 @@ pub(super) struct Draft {
     pub(super) description: Option<String>,
     pub(super) fields: Vec<FieldDraft>,
     pub(super) indexes: Vec<IndexDraft>,
+    pub(super) search: Vec<String>,
     pub(super) access: Access,
 }
 
@@ -45,11 +47,14 @@ impl Draft {
             .into_iter()
             .map(|draft| draft.finish(&positions))
             .collect::<Option<Vec<_>>>()?;
+        let search = self.search.iter().map(|name| positions.get(name).copied());
+        let search = search.collect::<Option<Vec<_>>>()?;
         Some(Collection {
             name: self.name,
             description: self.description,
             fields,
             indexes,
+            search,
             access: self.access,
             primary,
             positions,
@@ -64,6 +69,7 @@ pub(super) fn read(walk: &mut Walk, named: &Named<'_>, fallback: Access) -> Draf
         description: None,
         fields: Vec::new(),
         indexes: Vec::new(),
+        search: Vec::new(),
         access: Access::CLOSED,
     };
     let path = &named.path;
@@ -99,6 +105,9 @@ pub(super) fn read(walk: &mut Walk, named: &Named<'_>, fallback: Access) -> Draf
     }
     if let Some(node) = options.get("indexes") {
         draft.indexes = index::read(walk, node, &join(path, "indexes"), &draft.fields);
+    }
+    if let Some(node) = options.get("search") {
+        draft.search = search::read(walk, node, &join(path, "search"), &draft.fields);
     }
     draft.access = access::read(walk, named, &options, fallback);
     draft
