@@ -14,6 +14,7 @@ mod functions;
 mod idle;
 mod live;
 mod process;
+mod queries;
 mod report;
 mod server;
 mod subscriber;
@@ -45,6 +46,11 @@ fn main() {
             let ours = Server::start(Kind::Alyx).await;
             let theirs = Server::start(Kind::PocketBase).await;
             documents::measure(&mut report, &ours, &theirs).await;
+        }
+        if wanted("queries") {
+            let ours = Server::start(Kind::Alyx).await;
+            let theirs = Server::start(Kind::PocketBase).await;
+            queries::measure(&mut report, &ours, &theirs).await;
         }
         if wanted("live") {
             let ours = Server::start(Kind::Alyx).await;

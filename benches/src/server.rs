@@ -55,6 +55,24 @@ pub(crate) const SCHEMA: &str = "collections:
       id: {type: uuid, primary: true, default: auto}
       owner: {type: string}
       balance: {type: int}
+  teams:
+    fields:
+      name: {type: string}
+  authors:
+    fields:
+      name: {type: string}
+      team: {type: uuid, references: teams.id}
+  articles:
+    search: [title, body]
+    fields:
+      title: {type: string}
+      body: {type: text}
+      author: {type: uuid, references: authors.id}
+      created_at: {type: timestamp, default: now, index: true}
+  hits:
+    fields:
+      id: {type: int, primary: true, default: auto}
+      page: {type: string, index: true}
 ";
 
 pub(crate) const CONFIG: &str = "database: {path: data.db}
@@ -135,13 +153,28 @@ impl Server {
                        {"name": "created", "type": "autodate", "onCreate": true}],
             "indexes": ["CREATE INDEX idx_channel ON messages (channel)", "CREATE INDEX idx_created ON messages (created)"],
         });
-        let create = request(
-            "POST",
-            "/api/collections",
-            Some(token),
-            Some(&collection.to_string()),
-        );
-        connection.expect(&create, 200).await;
+        let mut create = async |collection: serde_json::Value| -> String {
+            let body = collection.to_string();
+            let create = request("POST", "/api/collections", Some(token), Some(&body));
+            let made = connection.expect(&create, 200).await.json();
+            made["id"].as_str().expect("an id").to_owned()
+        };
+        create(collection).await;
+        let open = |name: &str, fields: serde_json::Value, indexes: serde_json::Value| {
+            json!({
+                "name": name, "type": "base",
+                "listRule": "", "viewRule": "", "createRule": "", "updateRule": "", "deleteRule": "",
+                "fields": fields, "indexes": indexes,
+            })
+        };
+        let relation = |name: &str, to: &str| json!({"name": name, "type": "relation", "collectionId": to, "maxSelect": 1});
+        let teams = create(open("teams", json!([text("name")]), json!([]))).await;
+        let fields = json!([text("name"), relation("team", &teams)]);
+        let authors = create(open("authors", fields, json!([]))).await;
+        let created = json!({"name": "created", "type": "autodate", "onCreate": true});
+        let fields = json!([text("title"), text("body"), relation("author", &authors), created]);
+        let index = json!(["CREATE INDEX idx_articles_created ON articles (created)"]);
+        create(open("articles", fields, index)).await;
     }
 }
 
@@ -196,6 +229,28 @@ impl Endpoint {
             (Kind::PocketBase, false) => "?sort=-created&perPage=20&skipTotal=1",
         };
         request("GET", &format!("{}{query}", self.documents()), None, None)
+    }
+
+    /// Path of the documents of a collection.
+    pub(crate) fn collection(&self, name: &str) -> String {
+        match self.kind {
+            Kind::Alyx => format!("/api/collections/{name}"),
+            Kind::PocketBase => format!("/api/collections/{name}/records"),
+        }
+    }
+
+    /// 20 of the newest articles with their authors and the authors' teams.
+    pub(crate) fn expanded(&self) -> Vec<u8> {
+        let query = match self.kind {
+            Kind::Alyx => "?sort=-created_at&limit=20&count=false&expand=author.team",
+            Kind::PocketBase => "?sort=-created&perPage=20&skipTotal=1&expand=author.team",
+        };
+        request(
+            "GET",
+            &format!("{}{query}", self.collection("articles")),
+            None,
+            None,
+        )
     }
 }
 

@@ -352,28 +352,43 @@ async fn search_finds_text_and_nothing_else(form: Form) {
 }
 
 async fn a_full_text_index_is_searched_by_words_and_follows_the_schema(form: Form) {
-    let project = Project::with_schema("collections: {notes: {search: [text], fields: {text: {type: text}}}}\n");
+    let project =
+        Project::with_schema("collections: {notes: {search: [text], fields: {text: {type: text}}}}\n");
     let server = form.start(&project).await;
     let http = server.http();
-    for text in ["The quick brown fox", "Zoë likes brownies", "50% \"off\" AND more"] {
+    for text in [
+        "The quick brown fox",
+        "Zoë likes brownies",
+        "50% \"off\" AND more",
+    ] {
         create(&http, "notes", json!({"text": text})).await;
     }
     let found = async |search: &str| -> Vec<String> {
-        let reply = http.get(&format!("/api/collections/notes?sort=text&search={search}")).await;
+        let reply = http
+            .get(&format!("/api/collections/notes?sort=text&search={search}"))
+            .await;
         assert_eq!(reply.status, 200, "{search} → {reply:?}");
         let list = reply.json();
         let docs = list["docs"].as_array().expect("docs");
         assert_eq!(list["total"], docs.len());
-        docs.iter().map(|doc| doc["text"].as_str().expect("text").to_owned()).collect()
+        docs.iter()
+            .map(|doc| doc["text"].as_str().expect("text").to_owned())
+            .collect()
     };
-    assert_eq!(found("BROWN").await, ["The quick brown fox", "Zoë likes brownies"]);
+    assert_eq!(
+        found("BROWN").await,
+        ["The quick brown fox", "Zoë likes brownies"]
+    );
     assert_eq!(found("zoe+brown").await, ["Zoë likes brownies"]);
     assert_eq!(found("fox+OR+zoe").await, [""; 0]);
     assert_eq!(found("%22off%22").await, ["50% \"off\" AND more"]);
     assert_eq!(found("text:fox+%22").await, [""; 0]);
     let id = http.get("/api/collections/notes?search=fox").await.json()["docs"][0]["id"].clone();
     let path = format!("/api/collections/notes/{}", id.as_str().expect("an id"));
-    assert_eq!(http.patch(&path, &json!({"text": "a slow dog"})).await.status, 200);
+    assert_eq!(
+        http.patch(&path, &json!({"text": "a slow dog"})).await.status,
+        200
+    );
     assert_eq!(found("fox").await, [""; 0]);
     assert_eq!(found("dog").await, ["a slow dog"]);
     assert_eq!(http.delete(&path).await.status, 204);
@@ -383,30 +398,30 @@ async fn a_full_text_index_is_searched_by_words_and_follows_the_schema(form: For
 }
 
 async fn a_slow_query_is_stopped_and_holds_nobody_up(form: Form) {
-    const DOCUMENTS: usize = 60;
+    const DOCUMENTS: usize = 120;
     let project = Project::with_schema(SCHEMA);
     project.write("alyx.yaml", "server: {write_timeout: 1s}\n");
     let server = form.start(&project).await;
     let http = server.http();
-    // Every `a` of the text begins a match that fails at its end.
+    // Every `a` of the title begins a match that fails at its end only.
     let title = "a".repeat(60_000);
     for _ in 0..DOCUMENTS {
         create(&http, "posts", json!({"title": title})).await;
     }
-    let conditions = (0..60).map(|n| json!({"title": {"$like": format!("%{}{n}", "a".repeat(900))}}));
-    let filter = json!({"$or": conditions.collect::<Vec<_>>()}).to_string();
-    let filter: String = filter.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    // The query string is bounded, so the conditions come as a function's filter.
-    assert!(filter.len() > 16 * 1024);
-    let one = format!("filter=title:like:%25{}b", "a".repeat(900));
-    let slow = format!("/api/collections/posts?fields=id&{}", vec![one; 12].join("&").replace("&filter", "&filter"));
-    let slow = http.get(&slow);
+    let slow = format!(
+        "/api/collections/posts?fields=id&filter=title:like:%25{}b",
+        "a".repeat(900)
+    );
     let quick = async {
         let reply = http.get("/api/collections/teams").await;
         assert_eq!(reply.status, 200, "{reply:?}");
     };
-    let (slow, ()) = tokio::join!(slow, quick);
-    assert_eq!((slow.status, slow.code().as_str()), (504, "QUERY_TIMEOUT"), "{slow:?}");
+    let (slow, ()) = tokio::join!(http.get(&slow), quick);
+    assert_eq!(
+        (slow.status, slow.code().as_str()),
+        (504, "QUERY_TIMEOUT"),
+        "{slow:?}"
+    );
     assert_eq!(http.get("/api/collections/teams").await.status, 200);
 }
 

@@ -55,7 +55,7 @@ impl<'c> FilterReader<'c> {
         };
         let operator = operator::find(&TEXT_OPERATORS, word.trim(), &field)?;
         let condition = self.text_condition(&field, operator, word, parts.next())?;
-        Ok(field.from_start(condition))
+        Ok(field.wrapped(condition))
     }
 
     /// A parameter that is a field's name: `status=open`.
@@ -63,7 +63,7 @@ impl<'c> FilterReader<'c> {
         self.count_node()?;
         let field = self.field(name)?;
         let condition = condition::compare(&field, CompareOp::Eq, Operand::Text(text))?;
-        Ok(field.from_start(condition))
+        Ok(field.wrapped(condition))
     }
 
     fn text_condition(
@@ -157,7 +157,7 @@ impl<'c> FilterReader<'c> {
                         condition::compare(&field, CompareOp::Eq, Operand::Json(scalar))
                     }
                 };
-                condition.map(|condition| field.from_start(condition))
+                condition.map(|condition| field.wrapped(condition))
             }
         }
     }

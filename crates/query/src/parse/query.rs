@@ -57,7 +57,8 @@ fn read(scope: Scope<'_>, json: &Json, list: bool) -> Result<ListParams> {
     for (key, value) in members {
         let known = KEYS.contains(&key.as_str());
         let only_lists = LIST_KEYS.contains(&key.as_str());
-        if !known && !(list && only_lists) {
+        let taken = known || (list && only_lists);
+        if !taken {
             return Err(unknown_key(key, list, only_lists));
         }
         if !value.is_null() {

@@ -162,7 +162,7 @@ impl<'c> Subject<'c> {
     }
 
     /// A filter about the last collection on the way, as one about the first.
-    pub(super) fn from_start(&self, filter: Filter) -> Filter {
+    pub(super) fn wrapped(&self, filter: Filter) -> Filter {
         self.hops
             .iter()
             .rev()
