@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use alyx_core::{Result, Row, Value};
-use alyx_query::{ListParams, Query};
+use alyx_query::ListParams;
 use alyx_schema::write_json;
 use alyx_store::Rows;
 use bytes::Bytes;
@@ -52,7 +52,7 @@ impl Documents {
         }
         put_number(&mut out, ",\"limit\":", u64::from(query.limit));
         put_number(&mut out, ",\"offset\":", query.offset);
-        put_next(query, &rows.rows, &mut out);
+        put_next(params, &rows.rows, total, &mut out);
         out.push(b'}');
         Ok(Bytes::from(out))
     }
@@ -103,10 +103,13 @@ fn counted(count: &Rows) -> Result<u64> {
         .ok_or_else(|| no_row("count"))
 }
 
-/// The cursor of the next page, where there may be one: this one is full.
-fn put_next(query: &Query, rows: &[Row], out: &mut Vec<u8>) {
+/// The cursor of the next page, where there may be one: this one is full, and not known to be the last.
+fn put_next(params: &ListParams, rows: &[Row], total: Option<u64>, out: &mut Vec<u8>) {
+    let query = &params.query;
     let full = u32::try_from(rows.len()).is_ok_and(|count| count >= query.limit);
-    let last = rows.last().filter(|_| full);
+    let seen = query.offset.saturating_add(u64::from(query.limit));
+    let ends = params.after.is_none() && total.is_some_and(|total| total <= seen);
+    let last = rows.last().filter(|_| full && !ends);
     let cursor = last.and_then(|last| query.cursor(last));
     // Base64 needs no escapes.
     if let Some(cursor) = cursor {

@@ -214,7 +214,14 @@ async fn lists_page_filter_sort_and_select() {
             .map(|doc| doc["stars"].clone())
             .collect();
         page["docs"] = Json::Array(docs);
+        let next = page.as_object_mut().expect("an object").remove("next");
         assert_eq!(page, expected, "{query}");
+        let count = |name: &str| page[name].as_u64();
+        let shown = page["docs"].as_array().map(|docs| docs.len() as u64);
+        let more = count("offset").zip(shown).zip(count("total"));
+        let more = more.is_none_or(|((offset, shown), total)| offset + shown < total);
+        let full = shown == count("limit") && shown != Some(0);
+        assert_eq!(next.is_some_and(|next| next.is_string()), full && more, "{query}");
     };
     check(
         "sort=-stars&limit=2",

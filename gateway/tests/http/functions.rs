@@ -189,5 +189,8 @@ async fn functions_reach_documents_whatever_callers_may() {
         {"error": "INVALID_FILTER"},
         {"error": "DOCUMENT_NOT_FOUND"}
     ]);
-    assert_eq!(results.json(), expected);
+    let mut results = results.json();
+    let next = results[6].as_object_mut().expect("a page").remove("next");
+    assert!(next.is_some_and(|next| next.is_string()));
+    assert_eq!(results, expected);
 }
