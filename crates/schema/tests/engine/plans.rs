@@ -425,3 +425,42 @@ fn proposed_migrations_have_numbers_of_their_own() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_full_text_index_comes_changes_and_goes_with_what_is_there() {
+    let from = "    indexes: [{name: by-title, fields: [title, stars]}]\n";
+    let searched = |fields: &str| variant(from, &format!("{from}    search: [{fields}]\n"));
+    let found = async |database: &Database, word: &str| -> Vec<Vec<Value>> {
+        let sql = format!(
+            "SELECT title FROM posts WHERE rowid IN (SELECT rowid FROM _alyx_search_posts \
+             WHERE _alyx_search_posts MATCH '{word}') ORDER BY title"
+        );
+        database.rows(&sql).await
+    };
+    let steps = async |database: &Database, from: &Schema, to: &Schema| {
+        let plan = plan(from, to);
+        let paths: Vec<_> = plan.steps.iter().map(|step| step.path.as_str()).collect();
+        assert_eq!(paths, ["collections.posts.search"]);
+        for sql in plan.statements() {
+            database.run(&sql).await;
+        }
+    };
+    let titles = |titles: &[&str]| -> Vec<Vec<Value>> {
+        titles.iter().map(|title| vec![Value::text(*title)]).collect()
+    };
+    let (base, title, both) = (schema(BASE), searched("title"), searched("title, body"));
+    let database = carried_out(&title, &plan(&base, &title)).await;
+    assert_eq!(found(&database, "two").await, titles(&["two"]));
+    assert_eq!(found(&database, "text").await, titles(&[]));
+    steps(&database, &title, &both).await;
+    assert_eq!(found(&database, "text").await, titles(&["one", "two"]));
+    database
+        .run("UPDATE posts SET body = 'other' WHERE title = 'one'")
+        .await;
+    assert_eq!(found(&database, "text").await, titles(&["two"]));
+    assert_eq!(found(&database, "other").await, titles(&["one"]));
+    steps(&database, &both, &base).await;
+    let left = "SELECT name FROM sqlite_schema WHERE name LIKE '_alyx_search%'";
+    assert_eq!(database.rows(left).await, titles(&[]));
+    database.run("DELETE FROM posts").await;
+}
