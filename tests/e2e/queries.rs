@@ -501,7 +501,8 @@ const ASK: &str = "export default async function (ctx) {
   const page = await ctx.db.posts.list({
     filter: { 'author_id.name': 'Ann', 'meta.size': { $gt: 5 } }, expand: ['author.team', 'secret'], sort: 'views', limit: 1,
   });
-  const rest = await ctx.db.posts.list({ sort: 'views', limit: 1, after: page.next, count: false });
+  const two = await ctx.db.posts.list({ sort: 'views', limit: 2 });
+  const rest = await ctx.db.posts.list({ sort: 'views', limit: 1, after: two.next, count: false });
   const { groups } = await ctx.db.posts.aggregate({ groupBy: 'author_id', select: ['count'], filter: { 'author_id.name': 'Ann' } });
   return { first: page.docs[0].author_id.team.name, total: page.total, rest: rest.docs[0].title, count: groups[0].count };
 }
