@@ -69,6 +69,8 @@ struct Checker {
     documents: BTreeMap<String, Known>,
     /// Every content that was sent, and the document that it was seen in.
     contents: HashMap<String, Option<String>>,
+    /// Contents of documents whose ids their owners never learned, and which are there all the same.
+    must_exist: Vec<String>,
     /// What the database held at the end.
     all: BTreeMap<String, Value>,
     /// The answers to the live queries' own queries at the end.
@@ -81,8 +83,16 @@ struct Checker {
 struct Known {
     /// After the last acknowledged write; `None` where that was a delete.
     last: Option<Value>,
-    /// A later write without an answer: `Some(None)` for a delete, else its content.
-    open: Option<Option<String>>,
+    /// A later write that was not plainly acknowledged; its owner writes no more to it.
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// `None` for a delete.
+    content: Option<String>,
+    /// It was said to be carried out, only what it returned was lost.
+    certain: bool,
 }
 
 impl Checker {
@@ -122,8 +132,9 @@ impl Checker {
                 let last = if op == "delete" { None } else { Some(doc) };
                 self.documents.insert(id, Known { last, open: None });
             }
-            ("unknown", id) => {
+            (outcome @ ("unknown" | "carried_out"), id) => {
                 self.report.unknown += 1;
+                let certain = outcome == "carried_out";
                 let began = event.data["began"].as_u64().unwrap_or_default();
                 if !self
                     .faults
@@ -135,8 +146,12 @@ impl Checker {
                         event.ms, event.data
                     ));
                 }
+                if certain && op == "create" {
+                    self.must_exist.push(content.clone());
+                }
                 if let Some(known) = id.and_then(|id| self.documents.get_mut(&id)) {
-                    known.open = Some((op != "delete").then_some(content));
+                    let content = (op != "delete").then_some(content);
+                    known.open = Some(Open { content, certain });
                 }
             }
             _ => self.problem(format!(
@@ -208,9 +223,7 @@ impl Checker {
             }
         }
         let end = self.lists.get(&query).cloned().unwrap_or_default();
-        if end["docs"].as_array().map(Vec::as_slice) != Some(view.docs())
-            || end["total"].as_u64() != view.total()
-        {
+        if !view.shows(&end) {
             self.problem(format!(
                 "{name} ends with {:?}, the database with {end}",
                 view.docs()
@@ -253,18 +266,25 @@ impl Checker {
         let mut problems = Vec::new();
         for (id, known) in &self.documents {
             let found = self.all.get(id);
-            let as_acknowledged = found == known.last.as_ref();
-            let as_left_open = known.open.as_ref().is_some_and(|open| match (open, found) {
+            let is_open = |open: &Open| match (&open.content, found) {
                 (None, None) => true,
                 (Some(content), Some(found)) => found["content"] == content.as_str(),
                 _ => false,
-            });
+            };
+            let as_left_open = known.open.as_ref().is_some_and(is_open);
+            let superseded = known.open.as_ref().is_some_and(|open| open.certain);
+            let as_acknowledged = found == known.last.as_ref() && !superseded;
             if !as_acknowledged && !as_left_open {
                 let last = known.last.as_ref().map_or("deleted".to_owned(), Value::to_string);
                 let found = found.map_or("nothing".to_owned(), Value::to_string);
                 problems.push(format!(
                     "{id} was acknowledged as {last}, and the database holds {found}"
                 ));
+            }
+        }
+        for content in &self.must_exist {
+            if !self.all.values().any(|doc| doc["content"] == content.as_str()) {
+                problems.push(format!("{content} was said to be carried out, and is not there"));
             }
         }
         self.report.problems.extend(problems);

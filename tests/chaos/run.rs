@@ -63,10 +63,14 @@ pub(crate) async fn run(form: Form) {
             .into_iter()
             .map(|reader| reader.run(readers_stop.clone())),
     );
-    let faults_and_end = async {
+    let faults = async {
         let transcript = Transcript::create(&folder, "nemesis", &clock);
         let count = disturb(&mut system, &entrances, &seen, (length, &mut random), transcript).await;
         stop_writers.send_replace(true);
+        count
+    };
+    let writes_and_end = async {
+        let (_, count) = tokio::join!(writers, faults);
         let truth = settled(&entrances[0], &queries, &seen).await;
         stop_readers.send_replace(true);
         let mut last = Transcript::create(&folder, "final", &clock);
@@ -76,7 +80,7 @@ pub(crate) async fn run(form: Form) {
         }
         count
     };
-    let (_, _, count) = tokio::join!(writers, readers, faults_and_end);
+    let (_, count) = tokio::join!(readers, writes_and_end);
     let report = checker::check(&folder);
     say(&format!("chaos {form:?}: {count} faults, {report}"));
     assert!(
@@ -207,25 +211,33 @@ async fn probe(entrances: &[Http], seen: &[watch::Receiver<Option<View>>]) -> Re
     }
 }
 
-/// Waits until every reader holds what the database answers to its query: the queries with these answers.
+/// Waits until every reader holds what the database answers to its query, and nothing moves meanwhile: the queries
+/// with these answers. The writers have ended by now; a write that they gave up on may still come in.
 async fn settled(
     http: &Http,
     queries: &[Value],
     seen: &[watch::Receiver<Option<View>>],
 ) -> Vec<(Value, Value)> {
+    let positions = || -> Vec<Option<u64>> {
+        let position = |seen: &watch::Receiver<Option<View>>| seen.borrow().as_ref().and_then(View::at);
+        seen.iter().map(position).collect()
+    };
     eventually("every live query shows what the database holds", || async {
+        let before = positions();
         let mut truth = Vec::new();
         for (query, seen) in queries.iter().zip(seen) {
             let list = list(http, query).await?;
             let held = seen.borrow().clone().unwrap_or_default();
-            if list["docs"].as_array().map(Vec::as_slice) != Some(held.docs())
-                || list["total"].as_u64() != held.total()
-            {
+            if !held.shows(&list) {
                 return Err(format!("{query}: {list} at {:?}: {:?}", held.at(), held.docs()));
             }
             truth.push((query.clone(), list));
         }
-        Ok(truth)
+        if before == positions() {
+            Ok(truth)
+        } else {
+            Err(format!("{before:?} moved on to {:?}", positions()))
+        }
     })
     .await
 }

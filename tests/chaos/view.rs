@@ -1,5 +1,7 @@
 //! A live query as a client holds it.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 /// The window at a position; `None` before the first snapshot of a connection.
@@ -12,7 +14,8 @@ pub(crate) struct View {
 struct Held {
     at: u64,
     total: u64,
-    docs: Vec<Value>,
+    /// Shared, as views are cloned with every frame.
+    docs: Vec<Arc<Value>>,
 }
 
 impl View {
@@ -34,8 +37,15 @@ impl View {
     }
 
     /// The documents in order.
-    pub(crate) fn docs(&self) -> &[Value] {
+    pub(crate) fn docs(&self) -> &[Arc<Value>] {
         self.held.as_ref().map_or(&[], |held| &held.docs)
+    }
+
+    /// Whether it shows just what a list over REST does.
+    pub(crate) fn shows(&self, list: &Value) -> bool {
+        let docs = list["docs"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let same = docs.iter().eq(self.docs().iter().map(Arc::as_ref));
+        same && self.total().is_some() && list["total"].as_u64() == self.total()
     }
 
     /// Documents that match, inside and outside the window.
@@ -47,7 +57,7 @@ impl View {
         let held = Held {
             at: number(payload, "seq")?,
             total: number(payload, "total")?,
-            docs: list(&payload["docs"])?.clone(),
+            docs: list(&payload["docs"])?.iter().cloned().map(Arc::new).collect(),
         };
         let again = payload["reset"] == true;
         if self.held.is_some() && !again {
@@ -82,7 +92,7 @@ impl View {
                     return Err(format!("{} is among the {kind}", doc["id"]));
                 }
                 let place = place.as_u64().and_then(|place| usize::try_from(place).ok());
-                entering.push((place.ok_or("a place is a number")?, doc.clone()));
+                entering.push((place.ok_or("a place is a number")?, Arc::new(doc.clone())));
             }
         }
         entering.sort_by_key(|(place, _)| *place);
@@ -99,7 +109,7 @@ impl View {
 }
 
 impl Held {
-    fn remove(&mut self, id: &Value) -> Option<Value> {
+    fn remove(&mut self, id: &Value) -> Option<Arc<Value>> {
         let place = self.docs.iter().position(|doc| doc["id"] == *id)?;
         Some(self.docs.remove(place))
     }
@@ -113,7 +123,7 @@ fn list(value: &Value) -> Result<&Vec<Value>, String> {
     value.as_array().ok_or_else(|| format!("{value} is no list"))
 }
 
-fn unique(docs: &[Value]) -> Result<(), String> {
+fn unique(docs: &[Arc<Value>]) -> Result<(), String> {
     let mut ids: Vec<&str> = docs.iter().filter_map(|doc| doc["id"].as_str()).collect();
     ids.sort_unstable();
     match ids.windows(2).find(|pair| pair[0] == pair[1]) {

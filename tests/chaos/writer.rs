@@ -94,7 +94,7 @@ impl Writer {
 }
 
 struct Answer {
-    /// `acknowledged`, `refused` or `unknown`.
+    /// `acknowledged`, `carried_out` (without what it returned), `refused` or `unknown`.
     outcome: &'static str,
     id: Option<String>,
     doc: Value,
@@ -118,6 +118,10 @@ impl Answer {
                 id: id.map(str::to_owned),
                 doc: Value::Null,
                 why: None,
+            },
+            (_, 409) if reply.code() == "WRITE_REPLY_LOST" => Self {
+                outcome: "carried_out",
+                ..Self::unknown(reply.text.clone())
             },
             // Writes here are sound, so that a refusal means that the server lost what it stands on.
             (_, 400..=428 | 430..=499) => Self {

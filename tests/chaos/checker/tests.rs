@@ -104,15 +104,17 @@ fn an_unanswered_write_may_have_been_applied_or_not() {
         run.writer.push(("unknown", open));
         assert_eq!(problems(&run), "");
     }
-    let mut run = sound();
-    run.writer
-        .push(("unknown", write("update", "b", "w0-9", &Value::Null)));
-    let b = doc("b", "w0-9");
-    run.all[1] = b.clone();
-    run.list["docs"][1] = b.clone();
-    run.readers[0][4].1 = insert(&b, 1, 1, 4, 2);
-    run.readers[1][5].1 = snapshot(&run.all, 4);
-    assert_eq!(problems(&run), "");
+    for applied in ["unknown", "carried_out"] {
+        let mut run = sound();
+        run.writer
+            .push((applied, write("update", "b", "w0-9", &Value::Null)));
+        let b = doc("b", "w0-9");
+        run.all[1] = b.clone();
+        run.list["docs"][1] = b.clone();
+        run.readers[0][4].1 = insert(&b, 1, 1, 4, 2);
+        run.readers[1][5].1 = snapshot(&run.all, 4);
+        assert_eq!(problems(&run), "");
+    }
 }
 
 #[test]
@@ -158,6 +160,14 @@ fn every_kind_of_fault_in_the_server_is_found() {
         run.readers[1].truncate(3);
     });
     check("the database with", &|run| run.list["total"] = json!(3));
+    check("was acknowledged as", &|run| {
+        run.writer
+            .push(("carried_out", write("update", "b", "w0-9", &Value::Null)));
+    });
+    check("was said to be carried out", &|run| {
+        run.writer
+            .push(("carried_out", write("create", "", "w0-9", &Value::Null)));
+    });
     check("while no fault held", &|run| {
         let mut late = write("create", "", "w0-9", &Value::Null);
         late["began"] = json!(1_000_000);
