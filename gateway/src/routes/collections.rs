@@ -80,6 +80,10 @@ pub(super) async fn get(context: Context<'_>, (name, id): (&str, &str), parts: &
         .documents
         .get(collection, &id, &params, context.deadline())
         .await?;
+    // A tag stands for the whole document, which this is not.
+    if params.fields.is_some() || !params.expand.is_empty() {
+        return Ok(envelope::json(StatusCode::OK, document));
+    }
     if transactional::is_asked_for(parts) {
         return transactional::tagged(&parts.headers, document);
     }
