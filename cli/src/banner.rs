@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::Duration;
 
 use alyx_config::Config;
 use alyx_schema::Access;
@@ -16,7 +16,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) state: &'a DesiredState,
     pub(crate) address: SocketAddr,
     pub(crate) mode: Mode,
-    pub(crate) began: Instant,
+    /// From the process' start until it served.
+    pub(crate) ready_after: Duration,
     pub(crate) troubles: &'a [String],
     /// Where operators reach it, if they do.
     pub(crate) admin: Option<&'a str>,
@@ -67,7 +68,7 @@ impl fmt::Display for Banner<'_> {
         writeln!(
             f,
             "\n  Ready in {} ms. Stop with Ctrl-C.\n",
-            self.began.elapsed().as_millis()
+            self.ready_after.as_millis()
         )
     }
 }

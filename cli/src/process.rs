@@ -92,6 +92,7 @@ async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> R
             figures: Arc::new(move |_| figures()),
         });
     }
+    let ready_after = began.elapsed();
     let state = roles.state.borrow().clone();
     let troubles = troubles(&roles).await;
     let banner = Banner {
@@ -100,7 +101,7 @@ async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> R
         state: &state,
         address: roles.gateway.local_addr(),
         mode,
-        began,
+        ready_after,
         admin: operators.as_ref().map(Operators::url),
     };
     print!("{banner}");
@@ -153,6 +154,9 @@ impl Signals {
 /// What does not work from the start, in words.
 async fn troubles(roles: &Roles) -> Vec<String> {
     let mut troubles = Vec::new();
+    if let Some(worker) = &roles.worker {
+        worker.searched().await;
+    }
     for check in &roles.checks {
         let report = check.check().await;
         if report.status != Status::Healthy {

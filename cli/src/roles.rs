@@ -26,7 +26,7 @@ pub(crate) struct Roles {
     pub(crate) state: StateWatch,
     pub(crate) checks: Vec<SharedCheck>,
     pub(crate) control: Arc<ControlPlane>,
-    worker: Option<Arc<FunctionWorker>>,
+    pub(crate) worker: Option<Arc<FunctionWorker>>,
     store: Store,
     /// In the order in which they are stopped.
     background: [Tasks; 3],

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::process::Command;
@@ -49,6 +50,8 @@ pub(crate) struct NodeFinder {
     wanted: Option<PathBuf>,
     runtime_dir: PathBuf,
     found: tokio::sync::Mutex<Option<Search>>,
+    /// Whether any search has ended yet.
+    searched: AtomicBool,
 }
 
 /// The last search and when it was.
@@ -60,7 +63,13 @@ impl NodeFinder {
             wanted,
             runtime_dir,
             found: tokio::sync::Mutex::new(None),
+            searched: AtomicBool::new(false),
         }
+    }
+
+    /// Whether it is known by now that there is a Node, or that there is none.
+    pub(crate) fn has_searched(&self) -> bool {
+        self.searched.load(Ordering::Acquire)
     }
 
     /// The Node to use, or why there is none and what to do about it.
@@ -72,6 +81,7 @@ impl NodeFinder {
             _ => {
                 let result = self.search().await.map(Arc::new).map_err(Arc::from);
                 *found = Some((Instant::now(), result.clone()));
+                self.searched.store(true, Ordering::Release);
                 result
             }
         }
