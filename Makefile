@@ -3,7 +3,7 @@
 # make chaos  half an hour of faults against each form (ALYX_CHAOS_SECONDS, ALYX_CHAOS_SEED)
 # make bench  print our figures beside PocketBase's, measured in the same run
 
-.PHONY: build run test lint tools rust browser chaos bench clean
+.PHONY: build run test lint tools rust browser deploy chaos bench clean
 
 build:
 	cargo build --release --workspace
@@ -12,7 +12,7 @@ build:
 run: build
 	cd examples/chat && ../../build/alyx dev
 
-test: tools lint rust browser
+test: tools lint rust browser deploy
 
 lint:
 	cargo fmt --all --check
@@ -30,6 +30,12 @@ rust: tools
 browser: tools
 	cargo build --workspace --quiet
 	node --test tests/browser/
+
+# The Helm chart, and the images and compose files on a Docker engine of the test's own.
+deploy: tools
+	cargo build --workspace --quiet
+	./tests/deploy/helm.sh
+	ALYX_BIN=target/debug/alyx ./tests/deploy/compose.sh
 
 chaos: tools
 	cargo build --workspace --quiet

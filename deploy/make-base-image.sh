@@ -25,7 +25,8 @@ if [ ! -s "$tree" ]; then
   say "installing Debian's packages into $tree"
   mkdir -p "${tree%/*}"
   # Busybox gives health checks of the test's engine images their wget; the Alpine images have it, too.
-  mmdebstrap --quiet --variant=minbase --include=busybox,ca-certificates,libstdc++6 \
+  # Its format would else be told by the ending.
+  mmdebstrap --quiet --format=tar --variant=minbase --include=busybox,ca-certificates,libstdc++6 \
     --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/info/*' \

