@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
-use alyx_core::{Result, Seq, TraceContext};
+use alyx_core::{Result, Seq, Statement, TraceContext};
 use tokio::sync::oneshot;
 
-use super::hrana::BatchReply;
+use super::hrana::{Batch, BatchReply};
+use super::merge::{self, Insert, Merged};
 use super::plan::{Fate, Plan, Style, WriteId, size_of_value};
 use super::sql::Facts;
 use super::transactor::{NotCommitted, Transaction, Transactor};
@@ -16,6 +17,9 @@ use crate::{Commit, Expect, Rows, Write, WriteReply};
 
 /// Times that a group starts over before what is left of it fails.
 const MAX_RESTARTS: usize = 8;
+/// Groups that are carried out write by write after one of merged writes has failed: where values are often refused,
+/// doing it twice each time would cost more than merging saves.
+const GROUPS_APART: u32 = 16;
 
 /// A write and whoever waits for it.
 #[derive(Debug)]
@@ -152,6 +156,8 @@ impl Entry {
 enum Next {
     /// All is settled.
     Finish,
+    /// They start over together, each as a statement of its own.
+    Apart,
     /// They start over together, each under a savepoint.
     Protect,
     /// They start over as they were.
@@ -162,15 +168,42 @@ enum Next {
     Fail(Failure),
 }
 
+/// How the writes of a group are put into a batch.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    /// Each under a savepoint.
+    protect: bool,
+    /// What they change is read back in the same call.
+    inline: bool,
+    /// Inserts that differ only in their values become one statement.
+    merge: bool,
+}
+
+/// Where one write, or several that are one statement, are in the batch.
+#[derive(Debug)]
+enum Placed {
+    Alone(Plan),
+    Merged(Merged),
+}
+
 impl Transactor {
     /// Carries out the writes and returns the commits to publish, oldest first.
     pub(super) async fn run_group(&mut self, group: &mut [Entry]) -> Vec<Commit> {
         let mut commits = Vec::new();
-        let mut protect = false;
+        let mut manner = Manner {
+            protect: false,
+            inline: true,
+            merge: self.apart == 0,
+        };
+        self.apart = self.apart.saturating_sub(1);
         for _ in 0..MAX_RESTARTS {
-            match self.attempt(group, (protect, true), &mut commits).await {
+            match self.attempt(group, manner, &mut commits).await {
                 Next::Finish => return commits,
-                Next::Protect => protect = true,
+                Next::Apart => {
+                    self.apart = GROUPS_APART;
+                    manner.merge = false;
+                }
+                Next::Protect => manner.protect = true,
                 Next::Again => {}
                 Next::EachAlone(_) => break,
                 Next::Fail(failure) => {
@@ -187,14 +220,18 @@ impl Transactor {
 
     /// One write in a transaction of its own.
     async fn alone(&mut self, entry: &mut [Entry], commits: &mut Vec<Commit>) {
-        let mut inline = true;
+        let mut manner = Manner {
+            protect: true,
+            inline: true,
+            merge: false,
+        };
         let mut last = Failure::TransactionLost;
         for _ in 0..MAX_RESTARTS {
-            match self.attempt(entry, (true, inline), commits).await {
+            match self.attempt(entry, manner, commits).await {
                 Next::Finish => return,
-                Next::Protect | Next::Again => {}
+                Next::Apart | Next::Protect | Next::Again => {}
                 // What it changed may be too large to come back together with what it returns.
-                Next::EachAlone(Failure::ResultTooLarge) if inline => inline = false,
+                Next::EachAlone(Failure::ResultTooLarge) if manner.inline => manner.inline = false,
                 Next::EachAlone(failure) | Next::Fail(failure) => {
                     last = failure;
                     break;
@@ -205,12 +242,7 @@ impl Transactor {
     }
 
     /// One try to carry out the writes that wait.
-    async fn attempt(
-        &mut self,
-        group: &mut [Entry],
-        (protect, inline): (bool, bool),
-        commits: &mut Vec<Commit>,
-    ) -> Next {
+    async fn attempt(&mut self, group: &mut [Entry], manner: Manner, commits: &mut Vec<Commit>) -> Next {
         let now = Instant::now();
         for entry in group.iter_mut().filter(|entry| entry.waits()) {
             if entry.pending.write.deadline <= now {
@@ -223,32 +255,28 @@ impl Transactor {
         if let Err(failure) = self.ready().await {
             return Next::Fail(failure);
         }
-        let (transaction, plans) = match self.compose(group, protect, inline) {
+        let (transaction, places) = match self.compose(group, manner) {
             Ok(composed) => composed,
             Err(next) => return next,
         };
+        let merged = places.iter().any(|place| matches!(place, Placed::Merged(_)));
         match self.commit(transaction).await {
             Ok((mut reply, committed)) => {
                 let position = committed.position;
                 commits.extend(committed.commits);
-                let mut waiting = group.iter_mut().filter(|entry| entry.waits());
-                for plan in &plans {
-                    let Some(entry) = waiting.next() else { break };
-                    match plan.fate(&mut reply, &entry.pending.write) {
-                        Fate::Done(rows) => entry.outcome = Outcome::Done(rows, position),
-                        Fate::Failed(failure) => entry.outcome = Outcome::Failed(failure),
-                        Fate::Repeated => entry.repeat(position),
-                        Fate::Skipped => entry.outcome = Outcome::Failed(Failure::TransactionLost),
-                    }
+                if tell(group, &places, &mut reply, position) {
+                    Next::Finish
+                } else {
+                    Next::Apart
                 }
-                Next::Finish
             }
             Err(NotCommitted::ReplyLost(committed)) => {
                 commits.extend(committed.commits);
                 reply_lost(group);
                 Next::Again
             }
-            Err(NotCommitted::Ended(mut reply)) => blame(group, &plans, &mut reply),
+            Err(NotCommitted::Ended(_)) if merged => Next::Apart,
+            Err(NotCommitted::Ended(mut reply)) => blame(group, &places, &mut reply),
             Err(NotCommitted::TryAgain(failure)) => {
                 tracing::debug!(error = %failure, "a group of writes starts over");
                 Next::Again
@@ -262,36 +290,98 @@ impl Transactor {
         }
     }
 
-    fn compose(
-        &mut self,
-        group: &mut [Entry],
-        protect: bool,
-        inline: bool,
-    ) -> Result<(Transaction, Vec<Plan>), Next> {
-        let mut transaction = self.transaction(inline).map_err(Next::Fail)?;
+    fn compose(&mut self, group: &mut [Entry], manner: Manner) -> Result<(Transaction, Vec<Placed>), Next> {
+        let mut transaction = self.transaction(manner.inline).map_err(Next::Fail)?;
         self.renew(&mut transaction).map_err(Next::Fail)?;
-        let mut plans = Vec::with_capacity(group.len());
-        for entry in group.iter_mut().filter(|entry| entry.waits()) {
-            let style = Style {
-                id: entry.pending.id.as_ref(),
-                protect: protect || self.partial_triggers,
+        let protect = manner.protect || self.partial_triggers;
+        let mut waiting: Vec<&mut Entry> = group.iter_mut().filter(|entry| entry.waits()).collect();
+        let mut places = Vec::with_capacity(waiting.len());
+        let mut rest = waiting.as_mut_slice();
+        while !rest.is_empty() {
+            if manner.merge
+                && !protect
+                && let Some(merged) = merge_first(&mut transaction.batch, rest).map_err(|_| Next::Apart)?
+            {
+                rest = &mut rest[merged.writes..];
+                places.push(Placed::Merged(merged));
+                continue;
+            }
+            let Some((entry, others)) = rest.split_first_mut() else {
+                break;
             };
-            match Plan::add(
-                &mut transaction.batch,
-                &entry.pending.write,
-                &entry.pending.facts,
-                style,
-            ) {
-                Ok(plan) => plans.push(plan),
+            let pending = &entry.pending;
+            let style = Style {
+                id: pending.id.as_ref(),
+                protect,
+            };
+            match Plan::add(&mut transaction.batch, &pending.write, &pending.facts, style) {
+                Ok(plan) => places.push(Placed::Alone(plan)),
                 Err(failure) => {
                     // Some of its steps are in the batch already.
                     entry.outcome = Outcome::Failed(failure);
                     return Err(Next::Again);
                 }
             }
+            rest = others;
         }
-        Ok((transaction, plans))
+        Ok((transaction, places))
     }
+}
+
+/// Adds the first writes as one statement, where there are at least two that can be one.
+fn merge_first(batch: &mut Batch, entries: &[&mut Entry]) -> Result<Option<Merged>, Failure> {
+    fn statement(entry: &Entry) -> Option<&Statement> {
+        merge::statement(&entry.pending.write, &entry.pending.facts)
+    }
+    let Some(first) = entries.first().and_then(|entry| statement(entry)) else {
+        return Ok(None);
+    };
+    let same = |entry: &&&mut Entry| {
+        statement(entry)
+            .is_some_and(|other| other.sql == first.sql && other.params.len() == first.params.len())
+    };
+    if entries.get(1).filter(same).is_none() {
+        return Ok(None);
+    }
+    let Some(insert) = Insert::of(first) else {
+        return Ok(None);
+    };
+    let alike = || entries.iter().take(insert.most()).take_while(same);
+    let statements: Vec<&Statement> = alike().filter_map(|entry| statement(entry)).collect();
+    let ids: Vec<&WriteId> = alike().filter_map(|entry| entry.pending.id.as_ref()).collect();
+    if statements.len() < 2 {
+        return Ok(None);
+    }
+    Merged::add(batch, &insert, &statements, &ids).map(Some)
+}
+
+/// Tells each write what has become of it; `false` where merged writes failed, which go on waiting.
+fn tell(group: &mut [Entry], places: &[Placed], reply: &mut BatchReply, position: Seq) -> bool {
+    let mut all = true;
+    let mut waiting = group.iter_mut().filter(|entry| entry.waits());
+    for place in places {
+        match place {
+            Placed::Alone(plan) => {
+                let Some(entry) = waiting.next() else { break };
+                match plan.fate(reply, &entry.pending.write) {
+                    Fate::Done(rows) => entry.outcome = Outcome::Done(rows, position),
+                    Fate::Failed(failure) => entry.outcome = Outcome::Failed(failure),
+                    Fate::Repeated => entry.repeat(position),
+                    Fate::Skipped => entry.outcome = Outcome::Failed(Failure::TransactionLost),
+                }
+            }
+            Placed::Merged(merged) => {
+                let done = merged.done(reply);
+                all &= done;
+                for entry in waiting.by_ref().take(merged.writes) {
+                    if done {
+                        entry.outcome = Outcome::Done(Merged::rows(), position);
+                    }
+                }
+            }
+        }
+    }
+    all
 }
 
 /// The group was committed, and its reply is lost. A write with an id is tried again, which tells what became of it;
@@ -305,13 +395,20 @@ fn reply_lost(group: &mut [Entry]) {
 }
 
 /// The transaction was ended by one of its own statements: the last one that failed before nothing was run any more.
-fn blame(group: &mut [Entry], plans: &[Plan], reply: &mut BatchReply) -> Next {
+fn blame(group: &mut [Entry], places: &[Placed], reply: &mut BatchReply) -> Next {
     let mut waiting: Vec<&mut Entry> = group.iter_mut().filter(|entry| entry.waits()).collect();
-    let culprit = plans.iter().rposition(|plan| plan.failed(reply));
-    let Some((culprit, entry)) = culprit.and_then(|at| Some((at, waiting.get_mut(at)?))) else {
+    let culprit = places
+        .iter()
+        .zip(&mut waiting)
+        .rev()
+        .find_map(|(place, entry)| match place {
+            Placed::Alone(plan) => plan.failed(reply).then_some((plan, entry)),
+            Placed::Merged(_) => None,
+        });
+    let Some((plan, entry)) = culprit else {
         return Next::Fail(Failure::TransactionLost);
     };
-    match plans[culprit].fate(reply, &entry.pending.write) {
+    match plan.fate(reply, &entry.pending.write) {
         Fate::Failed(failure) if failure.is_callers_fault() => {
             entry.outcome = Outcome::Failed(failure);
             Next::Protect

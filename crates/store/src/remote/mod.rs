@@ -10,6 +10,7 @@ mod hrana;
 mod http;
 mod layout;
 mod lease;
+mod merge;
 mod options;
 mod plan;
 mod queue;

@@ -173,8 +173,9 @@ fn split(sql: &str) -> Vec<&str> {
     statements
 }
 
+/// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// A bare name or keyword.
     Word,
     Semicolon,
@@ -184,15 +185,17 @@ enum Kind {
     Other,
 }
 
+/// A piece of a statement's text.
 #[derive(Debug, Clone, Copy)]
-struct Token<'a> {
-    kind: Kind,
-    text: &'a str,
-    at: usize,
+pub(super) struct Token<'a> {
+    pub(super) kind: Kind,
+    pub(super) text: &'a str,
+    /// Where it begins, in bytes.
+    pub(super) at: usize,
 }
 
 /// The tokens of a text, without blanks and comments.
-fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
+pub(super) fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {

@@ -74,6 +74,8 @@ pub(super) struct Transactor {
     pub(super) held: Option<Held>,
     /// Whether some trigger can leave something behind when it fails.
     pub(super) partial_triggers: bool,
+    /// Groups that are still carried out write by write, because a write of an earlier one failed.
+    pub(super) apart: u32,
     /// The log's head after the last transaction.
     pub(super) head: Seq,
     pub(super) id: Arc<str>,
@@ -118,6 +120,7 @@ impl Transactor {
             leased,
             held: None,
             partial_triggers: true,
+            apart: 0,
             head: Seq(0),
             id: new_uuid_v7().into(),
             number: 0,

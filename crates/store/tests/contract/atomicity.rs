@@ -5,8 +5,8 @@ use alyx_store::{Expect, ReadCost, Store, Write, WriteReply, WriteStep};
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Backend, Tuning, code, ids, insert, insert_step, migrate, read_of, step, with_gate, with_items, write,
-    write_of,
+    Backend, Tuning, code, ids, insert, insert_step, migrate, read_of, scan, step, with_gate, with_items,
+    write, write_of,
 };
 
 pub(crate) async fn a_failing_step_undoes_the_whole_write(backend: &dyn Backend) {
@@ -119,6 +119,37 @@ pub(crate) async fn a_failing_write_of_a_group_fails_alone(backend: &dyn Backend
     let found = ids(&store).await;
     assert_eq!(found.len(), 1 + 5 + 10, "{found:?}");
     assert!(!found.iter().any(|id| id.starts_with("first")), "{found:?}");
+}
+
+pub(crate) async fn inserts_that_are_alike_are_answered_one_by_one(backend: &dyn Backend) {
+    alike(backend, None).await;
+}
+
+pub(crate) async fn a_refused_insert_among_alike_ones_fails_alone(backend: &dyn Backend) {
+    alike(backend, Some(40)).await;
+}
+
+/// One group of inserts, of which the one at `refused` has a key that is taken.
+async fn alike(backend: &dyn Backend, refused: Option<i64>) {
+    const INSERTS: i64 = 150;
+    let key = |turn: i64| format!("{:03}", if refused == Some(turn) { 0 } else { turn });
+    let writes = (0..INSERTS)
+        .map(|turn| write_of(vec![insert_step(&key(turn), turn)]))
+        .collect();
+    let (store, answers) = as_one_group(backend, "", writes).await;
+    for (turn, answer) in (0..).zip(&answers) {
+        let affected = answer.as_ref().map(|reply| reply.steps[0].affected).ok();
+        let expected = (refused != Some(turn)).then_some(1);
+        assert_eq!(affected, expected, "insert {turn}: {answer:?}");
+    }
+    let found = scan(&store, "SELECT id, n FROM items WHERE id <> 'gate' ORDER BY n")
+        .await
+        .expect("rows");
+    let expected: Vec<Vec<Value>> = (0..INSERTS)
+        .filter(|turn| refused != Some(*turn))
+        .map(|turn| vec![key(turn).into(), turn.into()])
+        .collect();
+    assert_eq!(found.results[0].rows, expected);
 }
 
 pub(crate) async fn a_statement_that_leaves_rows_behind_is_undone(backend: &dyn Backend) {

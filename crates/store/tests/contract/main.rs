@@ -54,6 +54,8 @@ contract! {
         a_failing_step_undoes_the_whole_write,
         a_write_is_about_rows,
         a_failing_write_of_a_group_fails_alone,
+        inserts_that_are_alike_are_answered_one_by_one,
+        a_refused_insert_among_alike_ones_fails_alone,
         a_statement_that_leaves_rows_behind_is_undone,
         a_trigger_that_rolls_back_costs_only_its_own_write,
         a_deferred_violation_costs_only_its_own_write,
