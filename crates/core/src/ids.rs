@@ -17,6 +17,31 @@ pub fn new_secret_id() -> String {
     Uuid::new_v4().simple().encode_lower(&mut buffer).to_owned()
 }
 
+/// Characters of [`new_short_id`].
+pub const SHORT_ID_LENGTH: usize = 15;
+
+/// A fresh id of 15 letters and digits, each of the 62 as likely as any other: 89 random bits.
+pub fn new_short_id() -> String {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    // Bytes beyond would make the first letters likelier.
+    const FAIR: usize = 256 / ALPHABET.len() * ALPHABET.len();
+    let mut id = String::with_capacity(SHORT_ID_LENGTH);
+    while id.len() < SHORT_ID_LENGTH {
+        let random = Uuid::new_v4().into_bytes();
+        // Version and variant are in the bytes 6 and 8 (RFC 9562).
+        let free = random.iter().enumerate().filter(|(at, _)| !matches!(at, 6 | 8));
+        let free = free
+            .map(|(_, byte)| usize::from(*byte))
+            .filter(|byte| *byte < FAIR);
+        let missing = SHORT_ID_LENGTH - id.len();
+        id.extend(
+            free.take(missing)
+                .map(|byte| char::from(ALPHABET[byte % ALPHABET.len()])),
+        );
+    }
+    id
+}
+
 macro_rules! string_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -13,7 +13,9 @@ mod value;
 
 pub use clock::{Clock, SystemClock, format_timestamp, normalize_timestamp};
 pub use error::{Detail, Error, ErrorKind, Result};
-pub use ids::{ClientId, InvocationId, RequestId, Seq, new_secret_id, new_uuid_v7};
+pub use ids::{
+    ClientId, InvocationId, RequestId, SHORT_ID_LENGTH, Seq, new_secret_id, new_short_id, new_uuid_v7,
+};
 pub use sql::{Row, Statement};
 pub use suggest::nearest;
 pub use trace::TraceContext;

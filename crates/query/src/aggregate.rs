@@ -187,17 +187,23 @@ impl Aggregate {
         let Some(bucket) = group.bucket else {
             return sql.column(group.field);
         };
-        // Times are stored as `2026-03-01T12:34:56.789Z`, so most buckets begin with the same characters.
+        // Times are stored as `2026-03-01T12:34:56.789Z` and dates as `2026-03-01`, so most buckets begin with the
+        // same characters.
+        let midnight = if self.collection.fields[group.field].kind == FieldType::Date {
+            ""
+        } else {
+            "T00:00:00.000Z"
+        };
         let (kept, rest) = match bucket {
-            Bucket::Hour => (13, ":00:00.000Z"),
-            Bucket::Day => (10, "T00:00:00.000Z"),
-            Bucket::Month => (7, "-01T00:00:00.000Z"),
-            Bucket::Year => (4, "-01-01T00:00:00.000Z"),
+            Bucket::Hour => (13, ":00:00.000Z".to_owned()),
+            Bucket::Day => (10, midnight.to_owned()),
+            Bucket::Month => (7, format!("-01{midnight}")),
+            Bucket::Year => (4, format!("-01-01{midnight}")),
             Bucket::Week => {
                 // On to Sunday, and back to the Monday before it.
                 sql.push("date(");
                 sql.column(group.field);
-                return sql.push(",'weekday 0','-6 days') || 'T00:00:00.000Z'");
+                return sql.push(&format!(",'weekday 0','-6 days') || '{midnight}'"));
             }
         };
         sql.push("substr(");

@@ -6,7 +6,7 @@
 //! change is rather taken for one that matters than overlooked.
 
 use alyx_core::{Seq, Statement, Value};
-use alyx_schema::{Collection, FieldType};
+use alyx_schema::{Collection, Storage};
 
 use crate::ast::{Filter, Query};
 use crate::sql::Writer;
@@ -125,15 +125,9 @@ fn widened(collection: &Collection, filter: &Filter, positive: bool) -> Filter {
         collection
             .fields
             .get(field)
-            .is_some_and(|field| match field.kind {
-                FieldType::Float | FieldType::Blob => false,
-                FieldType::Uuid
-                | FieldType::String
-                | FieldType::Text
-                | FieldType::Int
-                | FieldType::Bool
-                | FieldType::Timestamp
-                | FieldType::Json => true,
+            .is_some_and(|field| match field.kind.storage() {
+                Storage::Real | Storage::Blob => false,
+                Storage::Text | Storage::Integer => true,
             })
     };
     let all = |parts: &[Filter]| {

@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
-use alyx_core::Error;
+use alyx_core::{Error, Value};
 use alyx_query::{Filter, ListParams, Query, Reach, Scope, parse_filter_json, parse_query_json};
 use alyx_schema::Collection;
 use serde_json::json;
@@ -87,6 +87,44 @@ fn every_spelling_of_a_condition_means_the_same() {
     );
     check("filter=", json!({}));
     check("", json!({"$and": [{}, {}]}));
+}
+
+#[test]
+fn selections_are_asked_for_one_value_or_for_the_whole() {
+    let check = |text: &str, json: serde_json::Value| {
+        assert_eq!(parsed(text).filter, filter_of(&json), "{text} and {json}");
+    };
+    check("pick=a", json!({"pick": "a"}));
+    check(
+        "filter=pick:eq:%5B%22a%22,%20%22b%22%5D",
+        json!({"pick": {"$eq": ["a", "b"]}}),
+    );
+    check("filter=pick:in:b,a", json!({"pick": {"$in": ["a", "b"]}}));
+    check("filter=pick:contains:a", json!({"pick": {"$contains": "a"}}));
+    let things = things();
+    let pick = things.field("pick").expect("declared").0;
+    let found = |json: serde_json::Value, stored: &str| {
+        let mut row = vec![Value::Null; things.fields.len()];
+        row[pick] = stored.into();
+        filter_of(&json).matches(&row)
+    };
+    for (stored, expected) in [
+        ("a", true),
+        (r#"["a"]"#, true),
+        (r#"["ab","a"]"#, true),
+        ("ab", false),
+        ("A", false),
+        (r#"["ab","b"]"#, false),
+        ("[]", false),
+    ] {
+        assert_eq!(
+            found(json!({"pick": {"$contains": "a"}}), stored),
+            expected,
+            "{stored}"
+        );
+    }
+    assert!(found(json!({"pick": {"$eq": ["a", "b"]}}), r#"["a","b"]"#));
+    assert!(!found(json!({"pick": {"$eq": ["b", "a"]}}), r#"["a","b"]"#));
 }
 
 #[test]
@@ -434,7 +472,10 @@ fn queries_that_mean_the_same_have_one_canonical_form_and_others_do_not() {
         ("filter=price:eq:-0.0", "price=0"),
         ("sort=id", ""),
         ("sort=-name", "sort=-name,-id"),
-        ("fields=id,name,body,age,price,done,at,meta,data,owner,rank", ""),
+        (
+            "fields=id,name,body,age,price,done,at,meta,data,owner,rank,mail,site,day,pick",
+            "",
+        ),
         ("page=2&perPage=10", "limit=10&offset=10"),
     ];
     for (a, b) in same {

@@ -154,6 +154,7 @@ collections:
       weight: {type: float, nullable: true}
       at: {type: timestamp}
       paid: {type: bool, default: false}
+      day: {type: date, nullable: true}
 ";
 
 struct Sales {
@@ -208,6 +209,7 @@ impl Sales {
                 weight,
                 Value::from(at),
                 Value::from(false),
+                Value::from(&at[..10]),
             ];
             database.run(&insert(sales, row));
         }
@@ -304,6 +306,19 @@ fn figures_are_exact_and_of_the_rows_that_pass() {
         "groupBy=at:year",
         &["2025-01-01T00:00:00.000Z 1", "2026-01-01T00:00:00.000Z 4"],
     );
+    check(
+        "groupBy=day:week&filter=day:gte:2026-01-01",
+        &["2025-12-29 1", "2026-01-05 1", "2026-02-23 2"],
+    );
+    check(
+        "groupBy=day:month",
+        &["2025-12-01 1", "2026-01-01 2", "2026-03-01 2"],
+    );
+    check("groupBy=day:year", &["2025-01-01 1", "2026-01-01 4"]);
+    check(
+        "groupBy=day:day&day=2026-03-01&select=min:day,count",
+        &["2026-03-01 2026-03-01 2"],
+    );
 }
 
 #[test]
@@ -322,7 +337,16 @@ fn what_is_wrong_with_a_question_about_figures_is_named() {
         "`shop` is string, of which there is no sum",
     );
     check("select=sum:amuont", "INVALID_QUERY", "did you mean `amount`?");
-    check("groupBy=shop:day", "INVALID_QUERY", "only times fall into a day");
+    check(
+        "groupBy=shop:day",
+        "INVALID_QUERY",
+        "only times and dates fall into a day",
+    );
+    check(
+        "groupBy=day:hour",
+        "INVALID_QUERY",
+        "only times fall into an hour",
+    );
     check(
         "groupBy=at:decade",
         "INVALID_QUERY",

@@ -11,10 +11,16 @@ pub use search::{row_number, search_table};
 
 use alyx_core::Value;
 
-use crate::model::{Collection, DefaultValue, Field, FieldType, Index, OnDelete, SortOrder};
+use crate::model::{Collection, DefaultValue, Field, FieldType, Index, OnDelete, SortOrder, Storage};
 
-/// The time of the statement in the product's form.
-pub(crate) const SQL_NOW: &str = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
+/// The time of the statement in the form of a timestamp, or, for a date, its day in UTC.
+pub(crate) fn sql_now(kind: FieldType) -> &'static str {
+    if kind == FieldType::Date {
+        "strftime('%Y-%m-%d', 'now')"
+    } else {
+        "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+    }
+}
 
 /// Statements that create the collection's table and all its indexes. Triggers are apart, see [`triggers`].
 pub fn create_table(collection: &Collection) -> Vec<String> {
@@ -211,7 +217,7 @@ fn column(field: &Field) -> String {
     }
     match &field.default {
         Some(DefaultValue::Now) => {
-            sql.push_str(&format!(" DEFAULT ({SQL_NOW})"));
+            sql.push_str(&format!(" DEFAULT ({})", sql_now(field.kind)));
         }
         Some(DefaultValue::Literal(value)) => {
             sql.push_str(&format!(" DEFAULT {}", literal(value)));
@@ -239,12 +245,14 @@ pub(crate) fn add_column(collection: &Collection, field: &Field) -> Vec<String> 
             // SQLite wants a constant default for a column that cannot be null.
             let constant = if field.nullable {
                 ""
+            } else if field.kind == FieldType::Date {
+                " DEFAULT '1970-01-01'"
             } else {
                 " DEFAULT '1970-01-01T00:00:00.000Z'"
             };
             let mut statements = vec![format!("{add}{constant}{}", references(field))];
             if stamped {
-                statements.push(format!("UPDATE {table} SET {name} = {SQL_NOW}"));
+                statements.push(format!("UPDATE {table} SET {name} = {}", sql_now(field.kind)));
             }
             statements
         }
@@ -290,13 +298,11 @@ fn references(field: &Field) -> String {
 
 /// The column type of a field type.
 pub(crate) fn storage_type(kind: FieldType) -> &'static str {
-    match kind {
-        FieldType::Uuid | FieldType::String | FieldType::Text | FieldType::Timestamp | FieldType::Json => {
-            "TEXT"
-        }
-        FieldType::Int | FieldType::Bool => "INTEGER",
-        FieldType::Float => "REAL",
-        FieldType::Blob => "BLOB",
+    match kind.storage() {
+        Storage::Text => "TEXT",
+        Storage::Integer => "INTEGER",
+        Storage::Real => "REAL",
+        Storage::Blob => "BLOB",
     }
 }
 

@@ -9,6 +9,7 @@ mod operand;
 mod problems;
 mod read;
 mod scalar;
+mod select;
 mod token;
 mod write;
 

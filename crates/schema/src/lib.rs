@@ -9,6 +9,7 @@ mod model;
 mod parse;
 mod plan;
 mod problem;
+mod richtext;
 mod settle;
 
 pub use ddl::{create_table, drop_triggers, row_number, search_table, triggers};
@@ -17,10 +18,11 @@ pub use document::{
     value_to_json, write_json, write_json_with,
 };
 pub use model::{
-    Access, Collection, DefaultValue, Field, FieldType, Format, Index, OnDelete, Reference, Schema,
-    SortOrder, Validation,
+    Access, Bucket, Collection, DefaultValue, Field, FieldType, FileRule, Format, Index, OnDelete, Reference,
+    Schema, SortOrder, Storage, Validation,
 };
 pub use parse::{ParsedSchema, parse};
 pub use plan::{Plan, Step, Verdict, plan, plan_numbered};
 pub use problem::{Problem, SchemaErrors};
+pub use richtext::{RichFormat, RichFormats};
 pub use settle::{Column, Table, Tables, Transition, Undone};

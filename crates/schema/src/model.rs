@@ -6,6 +6,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use regex::Regex;
 
+use crate::richtext::RichFormats;
+
 /// A whole checked schema. Collections keep their order of declaration.
 #[derive(Debug, Clone, Default)]
 pub struct Schema {
@@ -13,6 +15,8 @@ pub struct Schema {
     pub version: u32,
     /// Collections by name.
     pub collections: IndexMap<String, Arc<Collection>>,
+    /// Buckets by name.
+    pub buckets: IndexMap<String, Arc<Bucket>>,
 }
 
 impl Schema {
@@ -88,6 +92,8 @@ pub struct Field {
     pub default: Option<DefaultValue>,
     /// Foreign key.
     pub references: Option<Reference>,
+    /// What a field of type [`FieldType::File`] takes; `None` for every other type.
+    pub file: Option<FileRule>,
     /// Set to the time of every update (`onUpdate: now`).
     pub on_update_now: bool,
     /// Never leaves the server, cannot be named by callers.
@@ -117,11 +123,38 @@ pub enum FieldType {
     Json,
     /// `BLOB`; base64 (RFC 4648, padded) in JSON.
     Blob,
+    /// `TEXT`, an e-mail address.
+    Email,
+    /// `TEXT`, an http or https URL.
+    Url,
+    /// `TEXT`, a day of the calendar: `YYYY-MM-DD`.
+    Date,
+    /// `TEXT`: one of [`Validation::one_of`] as it is, or several as a compact JSON array.
+    Select,
+    /// `TEXT`: HTML with nothing in it but [`Validation::formats`].
+    RichText,
+    /// `TEXT`, the id of a stored file.
+    File,
+    /// `TEXT`, 15 letters and digits.
+    Id,
+}
+
+/// How values are stored: the type of the column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// `TEXT`.
+    Text,
+    /// `INTEGER`.
+    Integer,
+    /// `REAL`.
+    Real,
+    /// `BLOB`.
+    Blob,
 }
 
 impl FieldType {
     /// Every type, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 16] = [
         Self::Uuid,
         Self::String,
         Self::Text,
@@ -131,6 +164,13 @@ impl FieldType {
         Self::Timestamp,
         Self::Json,
         Self::Blob,
+        Self::Email,
+        Self::Url,
+        Self::Date,
+        Self::Select,
+        Self::RichText,
+        Self::File,
+        Self::Id,
     ];
 
     /// The word in `schema.yaml`.
@@ -145,6 +185,53 @@ impl FieldType {
             Self::Timestamp => "timestamp",
             Self::Json => "json",
             Self::Blob => "blob",
+            Self::Email => "email",
+            Self::Url => "url",
+            Self::Date => "date",
+            Self::Select => "select",
+            Self::RichText => "richtext",
+            Self::File => "file",
+            Self::Id => "id",
+        }
+    }
+
+    /// How its values are stored.
+    pub const fn storage(self) -> Storage {
+        match self {
+            Self::Uuid
+            | Self::String
+            | Self::Text
+            | Self::Timestamp
+            | Self::Json
+            | Self::Email
+            | Self::Url
+            | Self::Date
+            | Self::Select
+            | Self::RichText
+            | Self::File
+            | Self::Id => Storage::Text,
+            Self::Int | Self::Bool => Storage::Integer,
+            Self::Float => Storage::Real,
+            Self::Blob => Storage::Blob,
+        }
+    }
+
+    /// Whether values are free text, stored as it is: such types differ in what they are checked for only.
+    pub const fn is_free_text(self) -> bool {
+        match self {
+            Self::String | Self::Text | Self::Email | Self::Url => true,
+            Self::Uuid
+            | Self::Int
+            | Self::Float
+            | Self::Bool
+            | Self::Timestamp
+            | Self::Json
+            | Self::Blob
+            | Self::Date
+            | Self::Select
+            | Self::RichText
+            | Self::File
+            | Self::Id => false,
         }
     }
 }
@@ -152,7 +239,7 @@ impl FieldType {
 /// What a document gets for a field that it does not name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DefaultValue {
-    /// Made by the server: UUIDv7 for `uuid`, autoincrement for `int`. Primary fields only.
+    /// Made by the server: UUIDv7 for `uuid`, random for `id`, autoincrement for `int`. Primary fields only.
     Auto,
     /// The time of the write.
     Now,
@@ -198,8 +285,49 @@ pub struct Validation {
     pub format: Option<Format>,
     /// Pattern that must match somewhere in the text (unanchored).
     pub pattern: Option<Regex>,
-    /// The only texts allowed.
+    /// The only texts allowed; of a [`FieldType::Select`], the values to choose from.
     pub one_of: Vec<String>,
+    /// How many values of a [`FieldType::Select`] can be chosen at once; `None` is any number.
+    pub max_select: Option<usize>,
+    /// What a [`FieldType::RichText`] lets through.
+    pub formats: RichFormats,
+}
+
+/// What a field of type file takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRule {
+    /// The bucket that the file must be in.
+    pub bucket: String,
+    /// Largest file in bytes, on top of the bucket's own limit.
+    pub max_size: Option<u64>,
+    /// The only media types allowed, `type/subtype` or `type/*`; empty for those of the bucket.
+    pub allowed_types: Vec<String>,
+    /// What happens to the file when the document is deleted or gets another one: [`OnDelete::Cascade`] deletes it,
+    /// the others keep it.
+    pub on_delete: OnDelete,
+}
+
+/// A place for files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// Name.
+    pub name: String,
+    /// What it is for, in the author's words.
+    pub description: Option<String>,
+    /// The storage that holds it, by its name in the configuration.
+    pub backend: String,
+    /// Largest file in bytes; `None` is no limit.
+    pub max_file_size: Option<u64>,
+    /// All files together in bytes; `None` is no limit.
+    pub max_total_size: Option<u64>,
+    /// The only media types allowed, `type/subtype` or `type/*`; empty for any.
+    pub allowed_types: Vec<String>,
+    /// Whether files are kept compressed.
+    pub compression: bool,
+    /// Who may do what with files and their descriptions.
+    pub access: Access,
+    /// May anyone read what is in them?
+    pub download: bool,
 }
 
 /// Named formats of `validate.format`.

@@ -5,32 +5,32 @@
 //! that nobody evaluates would leave data open.
 
 mod access;
+mod bucket;
+mod choice;
 mod collection;
 mod default;
 mod field;
+mod file;
 mod index;
 mod reference;
+mod relation;
+mod rich;
 mod search;
 mod validation;
 mod walk;
 
-use indexmap::IndexMap;
-
-use crate::model::{Access, Schema};
+use crate::model::Schema;
 use crate::problem::{Problem, SchemaErrors};
 use alyx_yaml::{Kind, Node, Place};
 use walk::Walk;
 
 /// Options of the file as a whole.
-pub(crate) const FILE_OPTIONS: [&str; 3] = ["version", "default_access", "collections"];
+pub(crate) const FILE_OPTIONS: [&str; 4] = ["version", "default_access", "collections", "buckets"];
 /// Options that other versions have: key, and what to do today.
-const LATER_FILE_OPTIONS: [(&str, &str); 2] = [
-    ("buckets", "remove it; keep files elsewhere and store their URLs"),
-    (
-        "functions",
-        "remove it; functions are found in the functions folder and configured by the files beside them",
-    ),
-];
+const LATER_FILE_OPTIONS: [(&str, &str); 1] = [(
+    "functions",
+    "remove it; functions are found in the functions folder and configured by the files beside them",
+)];
 
 /// A schema and what its author should know about it.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ fn read(source: &str, walk: &mut Walk) -> Schema {
     const LARGEST: usize = 4 << 20;
     let mut schema = Schema {
         version: 1,
-        collections: IndexMap::new(),
+        ..Schema::default()
     };
     if source.len() > LARGEST {
         walk.problem(
@@ -105,19 +105,7 @@ fn read_file(root: &Node, walk: &mut Walk, schema: &mut Schema) {
             ),
         }
     }
-    let fallback = match options.get("default_access") {
-        None => Access::OPEN,
-        Some(node) => match node.text() {
-            Some("allow") => Access::OPEN,
-            Some("deny") => Access::CLOSED,
-            _ => {
-                let hint =
-                    "`allow` opens what no rule decides to the world, `deny` closes it to all but functions";
-                walk.problem(node.place, "default_access", "must be `allow` or `deny`", hint);
-                Access::CLOSED
-            }
-        },
-    };
+    let fallback = access::fallback(walk, &options);
     let Some(node) = options.get("collections") else {
         walk.problem(root.place, "collections", "is missing", EXAMPLE);
         return;
@@ -142,19 +130,32 @@ fn read_file(root: &Node, walk: &mut Walk, schema: &mut Schema) {
     for entry in &named {
         drafts.push(collection::read(walk, entry, fallback));
     }
+    let buckets = match options.get("buckets") {
+        Some(node) => bucket::read_all(walk, node, fallback),
+        None => Vec::new(),
+    };
     reference::check(walk, &mut drafts);
+    file::check(walk, &drafts, &buckets);
     index::check_names(walk, &drafts);
     schema.collections = drafts
         .into_iter()
         .filter_map(collection::Draft::finish)
         .map(|collection| (collection.name.clone(), collection.into()))
         .collect();
+    schema.buckets = buckets
+        .into_iter()
+        .map(|bucket| (bucket.name.clone(), bucket.into()))
+        .collect();
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FILE_OPTIONS, LATER_FILE_OPTIONS, access, collection, field, index, validation};
+    use super::{
+        FILE_OPTIONS, LATER_FILE_OPTIONS, access, bucket, choice, collection, field, file, index, relation,
+        rich, validation,
+    };
     use crate::model::FieldType;
+    use crate::richtext::{PRESETS, RichFormat};
 
     #[test]
     fn the_guide_names_every_type_and_option() {
@@ -168,6 +169,15 @@ mod tests {
         names.extend(validation::VALIDATE_OPTIONS);
         names.extend(validation::FORMATS.map(|(name, _)| name));
         names.extend(index::INDEX_OPTIONS);
+        names.extend(choice::SELECT_OPTIONS);
+        names.push(relation::RELATION);
+        names.extend(relation::RELATION_OPTIONS);
+        names.extend(rich::RICHTEXT_OPTIONS);
+        names.extend(PRESETS.map(|(name, _)| name));
+        names.extend(RichFormat::ALL.map(RichFormat::name));
+        names.extend(file::FILE_OPTIONS);
+        names.extend(bucket::BUCKET_OPTIONS);
+        names.extend(access::BUCKET_OPERATIONS);
         for name in names {
             assert!(
                 guide.contains(&format!("`{name}`")),

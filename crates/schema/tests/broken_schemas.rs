@@ -4,7 +4,7 @@ use alyx_schema::{SchemaErrors, parse};
 
 /// One case per line: `kind | source | path | part of the message | part of the hint`. `«` stands before the
 /// place that the problem points at, `\n` for a new line. A source of kind `field` is the options of the field
-/// `collections.c.fields.x`; one of kind `rules` or `indexes` is that option of the collection `c`.
+/// `collections.c.fields.x`, beside a bucket `images`; one of kind `rules` or `indexes` is that option of the collection `c`.
 const CASES: &str = include_str!("broken_schemas.txt");
 
 fn errors(source: &str) -> SchemaErrors {
@@ -36,7 +36,10 @@ fn check(case: &str) {
             path.to_owned(),
         ),
         "field" => (
-            format!("collections: {{c: {{fields: {{x: {{{source}}}, other: {{type: string}}}}}}}}"),
+            format!(
+                "collections: {{c: {{fields: {{x: {{{source}}}, other: {{type: string}}}}}}}}\n\
+                 buckets: {{images: {{backend: local}}}}"
+            ),
             format!("collections.c.fields.x{path}"),
         ),
         "indexes" => (
@@ -78,7 +81,7 @@ fn a_collection_has_a_bounded_number_of_fields() {
 fn all_problems_are_reported_in_the_order_of_the_file() {
     let errors = errors(
         "collections:\n  posts:\n    fields:\n      title: {type: strnig}\n      n: {type: int, default: x}\n    \
-         rules: {read: doc.n > 1}\nbuckets: {}\n",
+         rules: {read: doc.n > 1}\nfunctions: {}\n",
     );
     let paths: Vec<&str> = errors
         .problems
@@ -91,7 +94,7 @@ fn all_problems_are_reported_in_the_order_of_the_file() {
             "collections.posts.fields.title.type",
             "collections.posts.fields.n.default",
             "collections.posts.rules.read",
-            "buckets"
+            "functions"
         ]
     );
 }

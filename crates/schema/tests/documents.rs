@@ -462,3 +462,100 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn addresses_and_days_are_checked_and_stored_as_they_are() {
+    let collection = collection(
+        "mail: {type: email, maxLength: 20}, site: {type: url, nullable: true}, day: {type: date, default: now}",
+    );
+    let row = read_create(
+        &collection,
+        br#"{"mail":"Ada@x.io","site":"http://x.io/?q"}"#,
+        NOW,
+    )
+    .expect("valid");
+    assert_eq!(
+        row[1..],
+        [
+            Value::from("Ada@x.io"),
+            Value::from("http://x.io/?q"),
+            Value::from("2026-01-31")
+        ]
+    );
+    let row = read_create(&collection, br#"{"mail":"a@b.io","day":"now"}"#, NOW).expect("valid");
+    assert_eq!(row[3], Value::from("2026-01-31"));
+    refused(
+        &collection,
+        r#"{"mail":"ada","site":"x.io","day":"2026-02-30"}"#,
+        &[
+            ("mail", "invalid_email"),
+            ("site", "invalid_url"),
+            ("day", "invalid_date"),
+        ],
+    );
+    refused(
+        &collection,
+        r#"{"mail":"a.very.long.address@x.io","day":"2026-01-31T00:00:00Z"}"#,
+        &[("mail", "max_length"), ("day", "invalid_date")],
+    );
+    refused(
+        &collection,
+        r#"{"mail":1,"site":[],"day":20260131}"#,
+        &[
+            ("mail", "invalid_type"),
+            ("site", "invalid_type"),
+            ("day", "invalid_type"),
+        ],
+    );
+}
+
+/// D18 of the reference's checklist.
+#[test]
+fn selections_take_one_or_several_of_their_values() {
+    let collection = collection(
+        "one: {type: select, select: {values: [a, b], maxSelect: 1}, default: b}, \
+         two: {type: select, select: {values: [a, b, 'true', '1'], maxSelect: 2}, nullable: true}, \
+         any: {type: select, select: {values: [a, b, c]}, default: [a, c]}",
+    );
+    let check = |body: &str, expected: &str| {
+        let row = read_create(&collection, body.as_bytes(), NOW).expect(body);
+        let written = written(&collection, &row);
+        assert!(written.ends_with(&format!(",{expected}}}")), "{body}: {written}");
+    };
+    check("{}", r#""one":"b","two":null,"any":["a","c"]"#);
+    check(
+        r#"{"one":"a","two":"true","any":[]}"#,
+        r#""one":"a","two":"true","any":[]"#,
+    );
+    check(
+        r#"{"two":[ "1" , "b" ],"any":["c","b","a"]}"#,
+        r#""one":"b","two":["1","b"],"any":["c","b","a"]"#,
+    );
+    refused(
+        &collection,
+        r#"{"one":["a"],"two":["a","b","1"],"any":["a","d"]}"#,
+        &[
+            ("one", "invalid_type"),
+            ("two", "max_select"),
+            ("any", "invalid_select"),
+        ],
+    );
+    refused(
+        &collection,
+        r#"{"one":"c","two":[true],"any":["a","a"]}"#,
+        &[
+            ("one", "invalid_select"),
+            ("two", "invalid_type"),
+            ("any", "invalid_select"),
+        ],
+    );
+    refused(
+        &collection,
+        r#"{"one":true,"two":{},"any":"[\"a\"]"}"#,
+        &[
+            ("one", "invalid_type"),
+            ("two", "invalid_type"),
+            ("any", "invalid_select"),
+        ],
+    );
+}

@@ -202,3 +202,33 @@ fn options_without_effect_are_warned_about() {
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].contains("collections.c.fields.k") && warnings[1].contains("collections.c.fields.u"));
 }
+
+#[test]
+fn a_relation_is_a_reference_of_its_targets_type() {
+    let relations = parse(
+        "collections: {users: {fields: {n: {type: int, primary: true, default: auto}, mail: {type: email, unique: true}}}, \
+         posts: {fields: {author: {type: relation, nullable: true, relation: {collection: users, onDelete: set_null}}, \
+         sender: {type: relation, relation: {collection: users, field: mail}}, \
+         parent: {type: relation, nullable: true, relation: {collection: posts, on_delete: cascade}}}}}",
+        "schema.yaml",
+    )
+    .unwrap_or_else(|errors| panic!("{errors}"));
+    let posts = relations.schema.collection("posts").expect("declared");
+    let check = |name: &str, kind: FieldType, collection: &str, field: &str, on_delete: OnDelete| {
+        let (_, found) = posts.field(name).expect(name);
+        let target = found.references.as_ref().expect(name);
+        assert_eq!(found.kind, kind, "{name}");
+        assert_eq!(
+            (
+                target.collection.as_str(),
+                target.field.as_str(),
+                target.on_delete
+            ),
+            (collection, field, on_delete),
+            "{name}"
+        );
+    };
+    check("author", FieldType::Int, "users", "n", OnDelete::SetNull);
+    check("sender", FieldType::Email, "users", "mail", OnDelete::Restrict);
+    check("parent", FieldType::Uuid, "posts", "id", OnDelete::Cascade);
+}

@@ -191,6 +191,13 @@ fn id_parameter(collection: &Collection) -> Json {
         | FieldType::Bool
         | FieldType::Timestamp
         | FieldType::Json
+        | FieldType::Email
+        | FieldType::Url
+        | FieldType::Date
+        | FieldType::Select
+        | FieldType::RichText
+        | FieldType::File
+        | FieldType::Id
         | FieldType::Blob => json!({"type": "string"}),
     };
     json!({

@@ -166,6 +166,14 @@ fn value(field: &Field) -> Json {
         FieldType::Bool => ("boolean", &[]),
         FieldType::Timestamp => ("string", &[("format", "date-time")]),
         FieldType::Blob => ("string", &[("contentEncoding", "base64")]),
+        FieldType::Email => ("string", &[("format", "email")]),
+        FieldType::Url => ("string", &[("format", "uri")]),
+        FieldType::Date => ("string", &[("format", "date")]),
+        FieldType::Select if field.validation.max_select != Some(1) => return selection(field),
+        FieldType::Select => ("string", &[]),
+        FieldType::RichText => ("string", &[("contentMediaType", "text/html")]),
+        FieldType::File => ("string", &[("pattern", "^[A-Za-z0-9_-]{1,128}$")]),
+        FieldType::Id => ("string", &[("pattern", "^[A-Za-z0-9]{15}$")]),
         FieldType::Json => {
             // No `type`: any JSON value.
             schema.insert("description".to_owned(), json!("Any JSON value."));
@@ -187,6 +195,20 @@ fn value(field: &Field) -> Json {
         schema.insert("description".to_owned(), json!(text));
     }
     Json::Object(schema)
+}
+
+/// One of the values, or several as an array.
+fn selection(field: &Field) -> Json {
+    let one = json!({"type": "string", "enum": field.validation.one_of});
+    let mut several = json!({"type": "array", "items": one, "uniqueItems": true});
+    if let Some(max) = field.validation.max_select {
+        several["maxItems"] = json!(max);
+    }
+    let mut forms = vec![one, several];
+    if field.nullable {
+        forms.push(json!({"type": "null"}));
+    }
+    json!({"oneOf": forms})
 }
 
 fn add_validation(field: &Field, schema: &mut Map<String, Json>) {
@@ -253,7 +275,10 @@ fn literal(field: &Field, value: &Value) -> Json {
         Value::Int(int) if field.kind == FieldType::Bool => json!(*int != 0),
         Value::Int(int) => json!(int),
         Value::Float(float) => json!(float),
-        Value::Text(text) if field.kind == FieldType::Json => {
+        Value::Text(text)
+            if field.kind == FieldType::Json
+                || (field.kind == FieldType::Select && text.starts_with('[')) =>
+        {
             serde_json::from_str(text).unwrap_or_else(|_| json!(text.as_ref()))
         }
         Value::Text(text) => json!(text.as_ref()),
@@ -302,6 +327,25 @@ mod tests {
         check(
             "{type: blob}",
             json!({"type": "string", "contentEncoding": "base64"}),
+        );
+        check("{type: email}", json!({"type": "string", "format": "email"}));
+        check("{type: url}", json!({"type": "string", "format": "uri"}));
+        check("{type: date}", json!({"type": "string", "format": "date"}));
+        check(
+            "{type: select, select: {values: [a, b], maxSelect: 1}, default: b}",
+            json!({"type": "string", "enum": ["a", "b"], "default": "b"}),
+        );
+        let one = json!({"type": "string", "enum": ["a", "b"]});
+        check(
+            "{type: select, select: {values: [a, b], maxSelect: 2}, nullable: true, default: [a]}",
+            json!({
+                "oneOf": [one, {"type": "array", "items": one, "uniqueItems": true, "maxItems": 2}, {"type": "null"}],
+                "default": ["a"]
+            }),
+        );
+        check(
+            "{type: relation, relation: {collection: things}, nullable: true}",
+            json!({"type": ["string", "null"], "format": "uuid", "description": "Refers to `things.id`."}),
         );
     }
 

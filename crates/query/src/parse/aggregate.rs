@@ -213,11 +213,18 @@ impl<'c> Reader<'c> {
                 shown(word)
             ));
         }
-        if kind != FieldType::Timestamp {
-            return refused(format!(
-                "`{name}` is {}: only times fall into a {word}",
-                kind.name()
-            ));
+        let fits = match kind {
+            FieldType::Timestamp => true,
+            FieldType::Date => found != Some(Bucket::Hour),
+            _ => false,
+        };
+        if !fits {
+            let wanted = if found == Some(Bucket::Hour) {
+                "times fall into an"
+            } else {
+                "times and dates fall into a"
+            };
+            return refused(format!("`{name}` is {}: only {wanted} {word}", kind.name()));
         }
         Ok(Group { field, bucket: found })
     }

@@ -1,7 +1,7 @@
 //! Conditions on fields: what each operator makes of its operand.
 
 use alyx_core::{Error, Value};
-use alyx_schema::{Field, FieldType};
+use alyx_schema::{Field, FieldType, Storage};
 use serde_json::Value as Json;
 
 use super::operator::Operator;
@@ -134,6 +134,9 @@ pub(super) fn contains(subject: &Subject<'_>, operand: Operand<'_>) -> Result<Fi
             needle,
         });
     }
+    if field.kind == FieldType::Select {
+        return chosen(subject, operand);
+    }
     if !is_textual(field.kind) {
         return Err(subject.about(format_args!(
             "is {}: `contains` works on text and json only",
@@ -144,6 +147,22 @@ pub(super) fn contains(subject: &Subject<'_>, operand: Operand<'_>) -> Result<Fi
         field: position,
         needle: bounded_text(subject, "contains", operand)?.into(),
     })
+}
+
+/// The value is the one that was chosen, or one of several. No value looks like JSON (`parse/choice.rs` in the schema
+/// sees to it), so one that stands alone is never taken for an array.
+fn chosen(subject: &Subject<'_>, operand: Operand<'_>) -> Result<Filter, Error> {
+    let text = bounded_text(subject, "contains", operand)?;
+    let alone = Filter::Compare {
+        field: subject.position,
+        op: CompareOp::Eq,
+        value: text.as_str().into(),
+    };
+    let among = Filter::JsonContains {
+        field: subject.position,
+        needle: JsonNeedle::Text(text.into()),
+    };
+    Ok(Filter::Or(vec![alone, among]))
 }
 
 /// Conditions for what `contains` may mean on json. In a query string, text that can be read as a number or truth
@@ -270,10 +289,5 @@ pub(super) fn bounded_text(
 }
 
 fn is_textual(kind: FieldType) -> bool {
-    match kind {
-        FieldType::Uuid | FieldType::String | FieldType::Text | FieldType::Timestamp | FieldType::Json => {
-            true
-        }
-        FieldType::Int | FieldType::Float | FieldType::Bool | FieldType::Blob => false,
-    }
+    kind.storage() == Storage::Text
 }

@@ -59,11 +59,22 @@ fn words(text: &str) -> Result<Filter> {
 /// What people write, and keys: no times, no json, no internal fields.
 fn is_searched(field: &Field) -> bool {
     let searched = match field.kind {
-        FieldType::Uuid | FieldType::String | FieldType::Text => true,
+        FieldType::Uuid
+        | FieldType::Id
+        | FieldType::String
+        | FieldType::Text
+        | FieldType::Email
+        | FieldType::Url => true,
         FieldType::Int => field.primary,
-        FieldType::Float | FieldType::Bool | FieldType::Timestamp | FieldType::Json | FieldType::Blob => {
-            false
-        }
+        FieldType::Float
+        | FieldType::Bool
+        | FieldType::Timestamp
+        | FieldType::Json
+        | FieldType::Blob
+        | FieldType::Date
+        | FieldType::Select
+        | FieldType::RichText
+        | FieldType::File => false,
     };
     searched && !field.internal
 }

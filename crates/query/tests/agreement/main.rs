@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use support::Database;
-use values::{blob, float, int, json_path, needle, path_test, pattern, stored, text, value};
+use values::{CHOICES, blob, float, int, json_path, needle, path_test, pattern, stored, text, value};
 
 /// Filters that are compared, in each of the two kinds of table.
 const FILTERS: u32 = 50_000;
@@ -63,7 +63,7 @@ fn filter(collection: &Collection) -> BoxedStrategy<Filter> {
         ]
         .boxed()
     });
-    let textual = positions(collection, &["name", "body", "at", "meta"]);
+    let textual = positions(collection, &["name", "body", "at", "meta", "mail", "day", "pick"]);
     let meta = positions(collection, &["meta"])[0];
     let mut leaves: Vec<_> = comparable.collect();
     leaves.push(
@@ -87,6 +87,15 @@ fn filter(collection: &Collection) -> BoxedStrategy<Filter> {
         .prop_map(move |needle| Filter::JsonContains { field: meta, needle })
         .boxed();
     leaves.extend([json.clone(), json.clone(), json]);
+    let pick = positions(collection, &["pick"])[0];
+    leaves.push(
+        select(CHOICES)
+            .prop_map(move |choice| Filter::JsonContains {
+                field: pick,
+                needle: JsonNeedle::Text(choice.into()),
+            })
+            .boxed(),
+    );
     let path = (json_path(), path_test())
         .prop_map(move |(path, test)| Filter::Path {
             field: meta,
@@ -95,7 +104,7 @@ fn filter(collection: &Collection) -> BoxedStrategy<Filter> {
         })
         .boxed();
     leaves.extend([path.clone(), path.clone(), path.clone(), path]);
-    let searched = positions(collection, &["id", "name", "body", "owner"]);
+    let searched = positions(collection, &["id", "name", "body", "owner", "mail", "site"]);
     leaves.push(
         select(&["a", "A", "ab", "1", "2", "ä", "Ä", "%", "\u{1F600}"][..])
             .prop_map(move |text| Filter::Mentions {
@@ -104,7 +113,7 @@ fn filter(collection: &Collection) -> BoxedStrategy<Filter> {
             })
             .boxed(),
     );
-    let texts = positions(collection, &["name", "body", "at"]);
+    let texts = positions(collection, &["name", "body", "at", "site", "day", "pick"]);
     leaves.push(
         (
             select(texts),

@@ -241,6 +241,22 @@ pub(crate) fn needle() -> impl Strategy<Value = JsonNeedle> {
     ]
 }
 
+/// Values of the field of type select.
+pub(crate) const CHOICES: &[&str] = &[
+    "a",
+    "A",
+    "ab",
+    "b",
+    "1",
+    "true",
+    "null",
+    ",",
+    "a\"b",
+    "a\\b",
+    "ä",
+    "\u{1F600}",
+];
+
 /// A value of the field's storage class.
 pub(crate) fn value(kind: FieldType) -> BoxedStrategy<Value> {
     match kind {
@@ -249,10 +265,29 @@ pub(crate) fn value(kind: FieldType) -> BoxedStrategy<Value> {
         FieldType::Float => float().prop_map(Value::Float).boxed(),
         FieldType::Json => json().prop_map(Value::from).boxed(),
         FieldType::Blob => blob().boxed(),
-        FieldType::Uuid | FieldType::String | FieldType::Text | FieldType::Timestamp => {
-            stored().prop_map(Value::from).boxed()
-        }
+        FieldType::Uuid
+        | FieldType::String
+        | FieldType::Text
+        | FieldType::Timestamp
+        | FieldType::Email
+        | FieldType::Url
+        | FieldType::Date
+        | FieldType::RichText
+        | FieldType::File
+        | FieldType::Id => stored().prop_map(Value::from).boxed(),
+        FieldType::Select => selection().prop_map(Value::from).boxed(),
     }
+}
+
+/// One value as it is, several as an array, and what only raw SQL can store.
+pub(crate) fn selection() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => select(CHOICES).prop_map(str::to_owned),
+        4 => vec(select(CHOICES), 0..4)
+            .prop_map(|chosen| serde_json::Value::from(chosen).to_string()),
+        1 => stored(),
+        1 => json(),
+    ]
 }
 
 pub(crate) fn blob() -> impl Strategy<Value = Value> {

@@ -21,6 +21,10 @@ collections:
       owner: {type: uuid, nullable: true}
       rank: {type: int, default: 0}
       secret: {type: string, nullable: true, internal: true}
+      mail: {type: email, nullable: true}
+      site: {type: url, nullable: true}
+      day: {type: date, nullable: true}
+      pick: {type: select, nullable: true, select: {values: [a, A, ab, b, '1', 'true', ',']}}
 ";
 
 /// The collection `things`.

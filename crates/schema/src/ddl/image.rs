@@ -5,7 +5,7 @@
 
 use super::text_literal;
 use crate::ddl::quote;
-use crate::model::{Collection, Field, FieldType};
+use crate::model::{Collection, Field, Storage};
 
 /// SQL for the JSON image of the row `OLD` or `NEW`. A function takes at most 127 arguments, so wide rows are
 /// several objects whose texts are joined.
@@ -35,23 +35,13 @@ pub(super) fn sql(collection: &Collection, row: &str) -> String {
 
 fn member(field: &Field, row: &str) -> String {
     let column = format!("{row}.{}", quote(&field.name));
-    let value = match field.kind {
+    let value = match field.kind.storage() {
         // A value that comes from a JSON function would be embedded as JSON; joined text never is.
-        FieldType::Uuid | FieldType::String | FieldType::Text | FieldType::Timestamp | FieldType::Json
-            if row == "NEW" =>
-        {
-            format!("{column} || ''")
-        }
-        FieldType::Uuid
-        | FieldType::String
-        | FieldType::Text
-        | FieldType::Timestamp
-        | FieldType::Json
-        | FieldType::Int
-        | FieldType::Bool => column,
-        FieldType::Float => float(&column),
+        Storage::Text if row == "NEW" => format!("{column} || ''"),
+        Storage::Text | Storage::Integer => column,
+        Storage::Real => float(&column),
         // `hex` makes empty text of NULL.
-        FieldType::Blob => format!("CASE WHEN {column} IS NULL THEN NULL ELSE hex({column}) END"),
+        Storage::Blob => format!("CASE WHEN {column} IS NULL THEN NULL ELSE hex({column}) END"),
     };
     format!("{}, {value}", text_literal(&field.name))
 }

@@ -4,7 +4,8 @@ use alyx_core::Value;
 
 use super::problems::quoted;
 use super::scalar::{self, Misfit};
-use crate::formats::lower_uuid;
+use super::select;
+use crate::formats::{self, lower_uuid};
 use crate::model::{Collection, Field, FieldType};
 
 /// The primary key that `text` in a path stands for; `None` where no document can have such a key.
@@ -15,12 +16,19 @@ pub fn parse_key(collection: &Collection, text: &str) -> Option<Value> {
             .filter(|text| !text.starts_with('+'))
             .and_then(|text| text.parse().ok())
             .map(Value::Int),
+        FieldType::Id => formats::is_short_id(text).then(|| Value::from(text)),
         FieldType::String
         | FieldType::Text
         | FieldType::Float
         | FieldType::Bool
         | FieldType::Timestamp
         | FieldType::Json
+        | FieldType::Email
+        | FieldType::Url
+        | FieldType::Date
+        | FieldType::Select
+        | FieldType::RichText
+        | FieldType::File
         | FieldType::Blob => (!text.is_empty() && !text.contains('\0')).then(|| Value::from(text)),
     }
 }
@@ -46,9 +54,21 @@ pub fn value_from_json(field: &Field, json: &serde_json::Value) -> Result<Value,
         (FieldType::Int, Json::Number(number)) => scalar::int(&number.to_string()).map(Value::Int),
         (FieldType::Float, Json::Number(number)) => scalar::float(&number.to_string()).map(Value::Float),
         (
-            FieldType::Uuid | FieldType::String | FieldType::Text | FieldType::Timestamp | FieldType::Blob,
+            FieldType::Uuid
+            | FieldType::String
+            | FieldType::Text
+            | FieldType::Timestamp
+            | FieldType::Email
+            | FieldType::Url
+            | FieldType::Date
+            | FieldType::Select
+            | FieldType::RichText
+            | FieldType::File
+            | FieldType::Id
+            | FieldType::Blob,
             Json::String(text),
         ) => scalar::text_value(field.kind, text, None),
+        (FieldType::Select, Json::Array(_)) => select::several(field, &json.to_string()),
         (kind, json) => {
             return Err(format!(
                 "`{}` must be {}, not {}",
@@ -71,9 +91,19 @@ pub fn value_from_text(field: &Field, text: &str) -> Result<Value, String> {
         Err(format!("`{}` must be {wanted}, not {}", field.name, quoted(text)))
     };
     let read = match field.kind {
-        FieldType::Uuid | FieldType::String | FieldType::Text | FieldType::Timestamp | FieldType::Blob => {
-            scalar::text_value(field.kind, text, None)
-        }
+        FieldType::Select if text.starts_with('[') => select::several(field, text),
+        FieldType::Uuid
+        | FieldType::String
+        | FieldType::Text
+        | FieldType::Timestamp
+        | FieldType::Email
+        | FieldType::Url
+        | FieldType::Date
+        | FieldType::Select
+        | FieldType::RichText
+        | FieldType::File
+        | FieldType::Id
+        | FieldType::Blob => scalar::text_value(field.kind, text, None),
         FieldType::Bool => match text {
             "true" | "1" => Ok(Value::from(true)),
             "false" | "0" => Ok(Value::from(false)),

@@ -1,6 +1,6 @@
 //! Bodies of create and update requests.
 
-use alyx_core::{Result, Row, Value, new_uuid_v7};
+use alyx_core::{Result, Row, Value, new_short_id, new_uuid_v7};
 
 use super::problems::{Problems, quoted};
 use super::scalar;
@@ -9,7 +9,7 @@ use crate::model::{Collection, DefaultValue, Field, FieldType};
 use alyx_core::nearest;
 
 /// Reads the JSON object of a create request into a complete row, in column order. Defaults are filled in; a
-/// `uuid` primary with `default: auto` gets a fresh UUIDv7 where the body has none, null, `""` or `"auto"`; an
+/// `uuid` or `id` primary with `default: auto` gets a fresh one where the body has none, null, `""` or `"auto"`; an
 /// `int` one stays [`Value::Null`] for the database to number. `now` is the time of the request in the
 /// product's form.
 ///
@@ -154,7 +154,7 @@ impl<'c> Reader<'c> {
         }
         match scalar::convert(field, token, Some(self.now)) {
             Ok(value) => {
-                scalar::validate(field, &value, &mut self.problems);
+                let value = scalar::accept(field, value, &mut self.problems);
                 if field.primary && value.as_text() == Some("") {
                     require(field, &mut self.problems);
                 }
@@ -193,8 +193,9 @@ fn means_absent(field: &Field, token: Token<'_>) -> bool {
 fn absent(field: &Field, now: &str) -> Option<Value> {
     match &field.default {
         Some(DefaultValue::Auto) if field.kind == FieldType::Int => Some(Value::Null),
+        Some(DefaultValue::Auto) if field.kind == FieldType::Id => Some(Value::from(new_short_id())),
         Some(DefaultValue::Auto) => Some(Value::from(new_uuid_v7())),
-        Some(DefaultValue::Now) => Some(Value::from(now)),
+        Some(DefaultValue::Now) => Some(scalar::now_value(field.kind, now)),
         Some(DefaultValue::Literal(value)) => Some(value.clone()),
         None if field.nullable => Some(Value::Null),
         None if field.on_update_now => Some(Value::from(now)),

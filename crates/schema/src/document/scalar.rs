@@ -1,7 +1,6 @@
 //! One value against one field: type, then validation. Shared by bodies and filter operands.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use alyx_core::{Value, normalize_timestamp};
 use base64::Engine as _;
@@ -9,9 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::operand::value_from_text;
 use super::problems::{Problems, quoted};
+use super::select;
 use super::token::{Token, unescape};
-use crate::formats;
 use crate::model::{Field, FieldType, Format};
+use crate::{formats, richtext};
 
 /// Deepest nesting of a `json` value.
 const MAX_JSON_DEPTH: usize = 64;
@@ -25,7 +25,7 @@ pub(super) struct Misfit {
 }
 
 impl Misfit {
-    fn new(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn new(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
             text: text.into(),
@@ -40,8 +40,20 @@ pub(super) fn convert(field: &Field, token: Token<'_>, now: Option<&str>) -> Res
         (FieldType::Bool, Token::Bool(truth)) => Ok(truth.into()),
         (FieldType::Int, Token::Number(number)) => int(number).map(Value::Int),
         (FieldType::Float, Token::Number(number)) => float(number).map(Value::Float),
+        (FieldType::Select, Token::Array(array)) => select::several(field, array),
         (
-            FieldType::Uuid | FieldType::String | FieldType::Text | FieldType::Timestamp | FieldType::Blob,
+            FieldType::Uuid
+            | FieldType::String
+            | FieldType::Text
+            | FieldType::Timestamp
+            | FieldType::Email
+            | FieldType::Url
+            | FieldType::Date
+            | FieldType::Select
+            | FieldType::RichText
+            | FieldType::File
+            | FieldType::Id
+            | FieldType::Blob,
             Token::Text(quoted),
         ) => {
             let text = unescape(quoted).ok_or_else(|| {
@@ -70,6 +82,13 @@ pub(super) fn expected(kind: FieldType) -> &'static str {
         FieldType::Timestamp => "a timestamp as a string",
         FieldType::Json => "a JSON value",
         FieldType::Blob => "base64 text",
+        FieldType::Email => "an e-mail address as a string",
+        FieldType::Url => "a URL as a string",
+        FieldType::Date => "a date such as 2026-01-31 as a string",
+        FieldType::Select => "one of its values as a string",
+        FieldType::RichText => "HTML as a string",
+        FieldType::File => "the id of a file as a string",
+        FieldType::Id => "an id of 15 letters and digits as a string",
     }
 }
 
@@ -86,6 +105,26 @@ pub(super) fn text_value(kind: FieldType, text: &str, now: Option<&str>) -> Resu
             Some(now) if text == "now" => Ok(Value::from(now)),
             _ => timestamp(text),
         },
+        FieldType::Date => match now {
+            Some(now) if text == "now" => Ok(now_value(kind, now)),
+            _ if formats::is_date(text) => Ok(Value::from(text)),
+            _ => Err(Misfit::new(
+                "invalid_date",
+                "must be a day of the calendar such as 2026-01-31",
+            )),
+        },
+        FieldType::Id if !formats::is_short_id(text) => Err(Misfit::new(
+            "invalid_id",
+            "must be an id of 15 letters and digits",
+        )),
+        FieldType::File if !formats::is_file_id(text) => Err(Misfit::new(
+            "invalid_file",
+            "must be the id of a file: up to 128 letters, digits, `-` and `_`",
+        )),
+        FieldType::Select if text.starts_with('[') => Err(Misfit::new(
+            "invalid_select",
+            "must be one of its values; several are a JSON array, not a string",
+        )),
         FieldType::Blob => STANDARD
             .decode(text)
             .map(|bytes| Value::Blob(bytes.into()))
@@ -95,7 +134,13 @@ pub(super) fn text_value(kind: FieldType, text: &str, now: Option<&str>) -> Resu
         | FieldType::Int
         | FieldType::Float
         | FieldType::Bool
-        | FieldType::Json => {
+        | FieldType::Json
+        | FieldType::Email
+        | FieldType::Url
+        | FieldType::Select
+        | FieldType::RichText
+        | FieldType::File
+        | FieldType::Id => {
             if text.contains('\0') {
                 return Err(Misfit::new(
                     "invalid_text",
@@ -104,6 +149,14 @@ pub(super) fn text_value(kind: FieldType, text: &str, now: Option<&str>) -> Resu
             }
             Ok(Value::from(text))
         }
+    }
+}
+
+/// The time of a request as a value: `now` is a timestamp in the product's form, a date is the day of it in UTC.
+pub(super) fn now_value(kind: FieldType, now: &str) -> Value {
+    match kind {
+        FieldType::Date => Value::from(now.get(..formats::DATE_LENGTH).unwrap_or(now)),
+        _ => Value::from(now),
     }
 }
 
@@ -239,19 +292,31 @@ pub(crate) fn literal(field: &Field, text: &str) -> Result<Value, String> {
         value_from_text(field, text)?
     };
     let mut problems = Problems::default();
-    validate(field, &value, &mut problems);
+    let value = accept(field, value, &mut problems);
     problems
         .into_result()
         .map(|()| value)
         .map_err(|error| error.message().to_owned())
 }
 
-/// Runs the field's own checks on a value that has its type.
-pub(super) fn validate(field: &Field, value: &Value, problems: &mut Problems) {
+/// Runs the field's own checks on a value that has its type. What is to be stored: rich text is checked as it was
+/// sent, and cleaned.
+pub(super) fn accept(field: &Field, value: Value, problems: &mut Problems) -> Value {
+    validate(field, &value, problems);
+    match &value {
+        Value::Text(html) if field.kind == FieldType::RichText => {
+            Value::from(richtext::clean(html, field.validation.formats))
+        }
+        _ => value,
+    }
+}
+
+fn validate(field: &Field, value: &Value, problems: &mut Problems) {
     match value {
-        Value::Text(text) if matches!(field.kind, FieldType::String | FieldType::Text) => {
+        Value::Text(text) if field.kind.is_free_text() || field.kind == FieldType::RichText => {
             validate_text(field, text, problems);
         }
+        Value::Text(text) if field.kind == FieldType::Select => select::validate(field, text, problems),
         #[expect(
             clippy::cast_precision_loss,
             reason = "bounds are floats; compared exactly below"
@@ -283,6 +348,14 @@ fn validate_number(field: &Field, value: &Value, shown: &f64, problems: &mut Pro
 fn validate_text(field: &Field, text: &str, problems: &mut Problems) {
     let checks = &field.validation;
     let name = &field.name;
+    if field.kind == FieldType::Email && !formats::is_email(text) {
+        let message = format!("`{name}` must be an e-mail address such as ada@example.com");
+        problems.add(name, "invalid_email", message);
+    }
+    if field.kind == FieldType::Url && !formats::is_url(text) {
+        let message = format!("`{name}` must be an http or https URL such as https://example.com/");
+        problems.add(name, "invalid_url", message);
+    }
     if checks.min_length.is_some() || checks.max_length.is_some() {
         validate_length(field, text, problems);
     }
@@ -296,15 +369,7 @@ fn validate_text(field: &Field, text: &str, problems: &mut Problems) {
         );
     }
     if !checks.one_of.is_empty() && !checks.one_of.iter().any(|allowed| allowed == text) {
-        let mut message = format!("`{name}` must be one of");
-        for (position, allowed) in checks.one_of.iter().take(20).enumerate() {
-            let comma = if position == 0 { "" } else { "," };
-            // Writing to a string cannot fail.
-            let _ = write!(message, "{comma} {}", quoted(allowed));
-        }
-        if checks.one_of.len() > 20 {
-            message.push_str(", …");
-        }
+        let message = format!("`{name}` must be one of {}", allowed(&checks.one_of));
         problems.add(name, "enum", message);
     }
     let (fits, code, wanted) = match checks.format {
@@ -316,6 +381,14 @@ fn validate_text(field: &Field, text: &str, problems: &mut Problems) {
     if !fits {
         problems.add(name, code, format!("`{name}` must be {wanted}"));
     }
+}
+
+/// The first of the texts allowed, for a message.
+pub(super) fn allowed(texts: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<String> = texts.iter().take(SHOWN).map(|text| quoted(text)).collect();
+    let rest = if texts.len() > SHOWN { ", …" } else { "" };
+    format!("{}{rest}", shown.join(", "))
 }
 
 fn validate_length(field: &Field, text: &str, problems: &mut Problems) {

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
+use super::select;
 use crate::model::{Collection, Field, FieldType};
 
 /// Appends the document as a JSON object, in order of declaration and without internal fields; `fields` are the
@@ -74,11 +75,23 @@ fn write_value(kind: FieldType, value: &Value, out: &mut Vec<u8>) {
             | FieldType::Int
             | FieldType::Timestamp
             | FieldType::Json
+            | FieldType::Email
+            | FieldType::Url
+            | FieldType::Date
+            | FieldType::Select
+            | FieldType::RichText
+            | FieldType::File
+            | FieldType::Id
             | FieldType::Blob => serialize(int, out),
         },
         Value::Float(float) => serialize(float, out),
         Value::Text(text) => {
-            if kind == FieldType::Json && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+            let is_json = match kind {
+                FieldType::Json => serde_json::from_str::<IgnoredAny>(text).is_ok(),
+                FieldType::Select => select::chosen(text).is_some(),
+                _ => false,
+            };
+            if is_json {
                 out.extend_from_slice(text.as_bytes());
             } else {
                 serialize(text.as_ref(), out);

@@ -151,6 +151,7 @@ fn generated_id(path: String, place: Place) -> FieldDraft {
         path,
         place,
         reference: None,
+        bucket: None,
         field: Field {
             name: "id".to_owned(),
             description: None,
@@ -161,6 +162,7 @@ fn generated_id(path: String, place: Place) -> FieldDraft {
             index: false,
             default: Some(DefaultValue::Auto),
             references: None,
+            file: None,
             on_update_now: false,
             internal: false,
             validation: Validation::default(),

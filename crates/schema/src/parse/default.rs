@@ -14,29 +14,34 @@ pub(super) fn read(walk: &mut Walk, options: &Options<'_>, field: &mut Field, pa
     let keyword = keyword(node, field.kind);
     field.default = match keyword {
         Some("auto") => {
-            if field.primary && matches!(field.kind, FieldType::Uuid | FieldType::Int) {
+            if field.primary && matches!(field.kind, FieldType::Uuid | FieldType::Id | FieldType::Int) {
                 Some(DefaultValue::Auto)
             } else {
                 let hint = if field.primary {
-                    "use `type: uuid` or `type: int`, or send the key with every document"
+                    "use `type: uuid`, `type: id` or `type: int`, or send the key with every document"
                 } else {
                     "leave it out, or write a value (in quotes where the text `auto` is meant)"
                 };
                 walk.problem(
                     node.place,
                     at,
-                    "`auto` is for primary fields of type uuid or int",
+                    "`auto` is for primary fields of type uuid, id or int",
                     hint,
                 );
                 None
             }
         }
         Some(_) => {
-            if field.kind == FieldType::Timestamp {
+            if matches!(field.kind, FieldType::Timestamp | FieldType::Date) {
                 Some(DefaultValue::Now)
             } else {
-                let hint = "use `type: timestamp`, or quotes where the text `now` is meant";
-                walk.problem(node.place, at, "`now` is for fields of type timestamp", hint);
+                let hint = "use `type: timestamp` or `type: date`, or quotes where the text `now` is meant";
+                walk.problem(
+                    node.place,
+                    at,
+                    "`now` is for fields of type timestamp or date",
+                    hint,
+                );
                 None
             }
         }
@@ -57,19 +62,27 @@ pub(super) fn read(walk: &mut Walk, options: &Options<'_>, field: &mut Field, pa
 /// `auto` and `now`; in quotes they are text where the field can hold it.
 fn keyword(node: &Node, kind: FieldType) -> Option<&str> {
     let text = match kind {
-        FieldType::String | FieldType::Text | FieldType::Json => node.plain_text(),
+        FieldType::String | FieldType::Text | FieldType::Json | FieldType::Select | FieldType::RichText => {
+            node.plain_text()
+        }
         FieldType::Uuid
         | FieldType::Int
         | FieldType::Float
         | FieldType::Bool
         | FieldType::Timestamp
+        | FieldType::Email
+        | FieldType::Url
+        | FieldType::Date
+        | FieldType::File
+        | FieldType::Id
         | FieldType::Blob => node.text(),
     };
     text.filter(|text| matches!(*text, "auto" | "now"))
 }
 
 fn literal_default(walk: &mut Walk, node: &Node, field: &Field, at: &str) -> Option<DefaultValue> {
-    let read = if field.kind == FieldType::Json {
+    let several = field.kind == FieldType::Select && node.text().is_none();
+    let read = if field.kind == FieldType::Json || several {
         json_text(node).and_then(|text| literal(field, &text))
     } else {
         match node.text() {
@@ -96,6 +109,13 @@ fn example(kind: FieldType) -> &'static str {
         FieldType::Timestamp => "`default: now`, or a time such as \"2026-01-31T12:00:00Z\"",
         FieldType::Json => "JSON, such as `default: {}` or `default: []`",
         FieldType::Blob => "base64 text in quotes",
+        FieldType::Email => "an address such as `default: ada@example.com`",
+        FieldType::Url => "a URL such as `default: https://example.com/`",
+        FieldType::Date => "`default: now`, or a day such as \"2026-01-31\"",
+        FieldType::Select => "one of the `values`, or a list of them",
+        FieldType::RichText => "HTML in quotes",
+        FieldType::File => "the id of a file in quotes",
+        FieldType::Id => "15 letters and digits in quotes",
     }
 }
 

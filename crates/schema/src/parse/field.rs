@@ -2,13 +2,13 @@
 
 use super::reference::{self, ReferenceDraft};
 use super::walk::{Named, Options, Walk, join};
-use super::{default, validation};
+use super::{choice, default, file, relation, rich, validation};
 use crate::model::{Field, FieldType, Validation};
 use alyx_core::nearest;
 use alyx_yaml::{Kind, Node, Place};
 
 /// Options of a field; `name` in the list form only.
-pub(crate) const FIELD_OPTIONS: [&str; 18] = [
+pub(crate) const FIELD_OPTIONS: [&str; 22] = [
     "name",
     "type",
     "description",
@@ -27,45 +27,13 @@ pub(crate) const FIELD_OPTIONS: [&str; 18] = [
     "minLength",
     "maxLength",
     "validate",
-];
-/// Options that belong to types of other versions.
-const LATER_FIELD_OPTIONS: [(&str, &str); 4] = [
-    ("select", "use `type: string` with `validate: {enum: [one, two]}`"),
-    (
-        "richtext",
-        "use `type: text` and clean the HTML where it is shown",
-    ),
-    ("relation", "use `references: collection.field`"),
-    (
-        "file",
-        "use `type: string` for the URL of a file that is kept elsewhere",
-    ),
-];
-/// Types of other versions, and what to use today.
-const LATER_TYPES: [(&str, &str); 8] = [
-    ("email", "use `type: string` with `validate: {format: email}`"),
-    ("url", "use `type: string` with `validate: {format: url}`"),
-    ("date", "use `type: timestamp`, which reads a date alone too"),
-    (
-        "select",
-        "use `type: string` with `validate: {enum: [one, two]}`, or `type: json` for several values",
-    ),
-    (
-        "relation",
-        "use the type of the other collection's primary field with `references: collection.field`",
-    ),
-    (
-        "richtext",
-        "use `type: text` and clean the HTML where it is shown",
-    ),
-    (
-        "file",
-        "use `type: string` for the URL of a file that is kept elsewhere",
-    ),
-    ("id", "use `type: uuid` with `primary: true` and `default: auto`"),
+    "select",
+    "relation",
+    "richtext",
+    "file",
 ];
 /// What other systems call our types.
-const SYNONYMS: [(&str, &str); 22] = [
+const SYNONYMS: [(&str, &str); 31] = [
     ("integer", "int"),
     ("bigint", "int"),
     ("int64", "int"),
@@ -88,6 +56,15 @@ const SYNONYMS: [(&str, &str); 22] = [
     ("bytes", "blob"),
     ("binary", "blob"),
     ("guid", "uuid"),
+    ("uri", "url"),
+    ("link", "url"),
+    ("enum", "select"),
+    ("reference", "relation"),
+    ("html", "richtext"),
+    ("rich_text", "richtext"),
+    ("image", "file"),
+    ("attachment", "file"),
+    ("upload", "file"),
 ];
 
 /// A field that still has to be checked against other collections.
@@ -97,6 +74,8 @@ pub(super) struct FieldDraft {
     pub(super) place: Place,
     pub(super) field: Field,
     pub(super) reference: Option<ReferenceDraft>,
+    /// Where the bucket of a field of type file is named.
+    pub(super) bucket: Option<Place>,
 }
 
 pub(super) fn read(walk: &mut Walk, named: &Named<'_>) -> FieldDraft {
@@ -105,6 +84,7 @@ pub(super) fn read(walk: &mut Walk, named: &Named<'_>) -> FieldDraft {
         path: path.clone(),
         place: named.place,
         reference: None,
+        bucket: None,
         field: Field {
             name: named.name.clone(),
             description: None,
@@ -115,6 +95,7 @@ pub(super) fn read(walk: &mut Walk, named: &Named<'_>) -> FieldDraft {
             index: false,
             default: None,
             references: None,
+            file: None,
             on_update_now: false,
             internal: false,
             validation: Validation::default(),
@@ -126,8 +107,7 @@ pub(super) fn read(walk: &mut Walk, named: &Named<'_>) -> FieldDraft {
         walk.problem(named.place, path, "a field must be a mapping with a `type`", hint);
         return draft;
     }
-    let Some(options) = walk.options(named.node, path, "a field", &FIELD_OPTIONS, &LATER_FIELD_OPTIONS)
-    else {
+    let Some(options) = walk.options(named.node, path, "a field", &FIELD_OPTIONS, &[]) else {
         return draft;
     };
     let field = &mut draft.field;
@@ -137,11 +117,33 @@ pub(super) fn read(walk: &mut Walk, named: &Named<'_>) -> FieldDraft {
     field.index = walk.flag(&options, "index", path).unwrap_or(false);
     field.internal = walk.flag(&options, "internal", path).unwrap_or(false);
     field.nullable = nullable(walk, &options, path);
+    if options.get("type").and_then(Node::text) == Some(relation::RELATION) {
+        draft.reference = relation::read(walk, &options, field.nullable, path);
+        warn_of_index(walk, &draft.field, path);
+        return draft;
+    }
     let Some(kind) = read_type(walk, &options, named) else {
         return draft;
     };
     field.kind = kind;
+    relation::refuse(walk, &options, kind, path);
     check_primary(walk, &options, field, path);
+    warn_of_index(walk, field, path);
+    field.on_update_now = on_update(walk, &options, field, path);
+    field.validation = validation::read(walk, &options, kind, path);
+    choice::read(walk, &options, kind, path, &mut field.validation);
+    rich::read(walk, &options, kind, path, &mut field.validation);
+    if let Some((rule, place)) = file::read(walk, &options, kind, field.nullable, path) {
+        field.file = Some(rule);
+        draft.bucket = Some(place);
+    }
+    default::read(walk, &options, field, path);
+    draft.reference = reference::read(walk, &options, field, path);
+    draft
+}
+
+/// Warns of an index that the field has anyway.
+fn warn_of_index(walk: &mut Walk, field: &Field, path: &str) {
     if field.primary && (field.unique || field.index) {
         walk.warnings.push(format!(
             "{path}: a primary field is unique and has an index anyway"
@@ -151,16 +153,12 @@ pub(super) fn read(walk: &mut Walk, named: &Named<'_>) -> FieldDraft {
             "{path}: a unique field has an index anyway, so `index` has no effect"
         ));
     }
-    field.on_update_now = on_update(walk, &options, field, path);
-    field.validation = validation::read(walk, &options, kind, path);
-    default::read(walk, &options, field, path);
-    draft.reference = reference::read(walk, &options, field, path);
-    draft
 }
 
 fn read_type(walk: &mut Walk, options: &Options<'_>, named: &Named<'_>) -> Option<FieldType> {
     let path = join(&named.path, "type");
-    let names = FieldType::ALL.map(FieldType::name);
+    let own = FieldType::ALL.into_iter().map(FieldType::name);
+    let names: Vec<&str> = own.chain([relation::RELATION]).collect();
     let Some(node) = options.get("type") else {
         let hint = format!("write `type:` with one of {}", names.join(", "));
         walk.problem(named.place, path, "is missing: every field has a type", hint);
@@ -179,20 +177,11 @@ fn read_type(walk: &mut Walk, options: &Options<'_>, named: &Named<'_>) -> Optio
     if let Some(kind) = FieldType::ALL.into_iter().find(|kind| kind.name() == text) {
         return Some(kind);
     }
-    if let Some((name, instead)) = LATER_TYPES.iter().find(|(name, _)| *name == text) {
-        walk.problem(
-            node.place,
-            path,
-            format!("this version has no type `{name}`"),
-            *instead,
-        );
-        return None;
-    }
     let synonym = SYNONYMS
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(text))
         .map(|(_, ours)| *ours);
-    let hint = match synonym.or_else(|| nearest(text, names)) {
+    let hint = match synonym.or_else(|| nearest(text, names.iter().copied())) {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("the types are {}", names.join(", ")),
     };
@@ -241,13 +230,13 @@ fn check_primary(walk: &mut Walk, options: &Options<'_>, field: &Field, path: &s
     }
     if !matches!(
         field.kind,
-        FieldType::Uuid | FieldType::String | FieldType::Text | FieldType::Int
+        FieldType::Uuid | FieldType::Id | FieldType::String | FieldType::Text | FieldType::Int
     ) {
         walk.problem(
             node.place,
             &at,
             format!("a field of type {} cannot be primary", field.kind.name()),
-            "use uuid, int, string or text",
+            "use uuid, id, int, string or text",
         );
     }
 }

@@ -2,16 +2,39 @@
 
 use super::collection::Draft;
 use super::field::either;
+use super::relation;
 use super::walk::{Options, Walk, join};
 use crate::model::{Field, FieldType, OnDelete, Reference};
 use alyx_core::nearest;
-use alyx_yaml::Place;
+use alyx_yaml::{Node, Place};
 
 /// A foreign key whose target is not looked up yet.
 #[derive(Debug)]
 pub(super) struct ReferenceDraft {
-    place: Place,
-    target: Reference,
+    pub(super) place: Place,
+    pub(super) target: Reference,
+    /// Written as `type: relation`.
+    pub(super) is_relation: bool,
+}
+
+impl ReferenceDraft {
+    /// A relation to a field, or to the primary field where none is named; it has no type yet.
+    pub(super) fn relation(
+        place: Place,
+        collection: String,
+        field: Option<String>,
+        on_delete: OnDelete,
+    ) -> Self {
+        Self {
+            place,
+            target: Reference {
+                collection,
+                field: field.unwrap_or_default(),
+                on_delete,
+            },
+            is_relation: true,
+        }
+    }
 }
 
 /// Reads the foreign key of a field whose other options are known.
@@ -50,6 +73,7 @@ pub(super) fn read(
             field: target.to_owned(),
             on_delete,
         },
+        is_relation: false,
     })
 }
 
@@ -61,11 +85,16 @@ fn read_on_delete(walk: &mut Walk, options: &Options<'_>, field: &Field, path: &
         let hint = "add `references: collection.field`, or take it off";
         walk.problem(node.place, &at, "has no effect without `references`", hint);
     }
+    on_delete(walk, node, &at, field.nullable)
+}
+
+/// What happens when the referenced document is deleted; another word is noted.
+pub(super) fn on_delete(walk: &mut Walk, node: &Node, at: &str, nullable: bool) -> OnDelete {
     match node.text() {
         Some("restrict") => OnDelete::Restrict,
         Some("cascade") => OnDelete::Cascade,
         Some("set null" | "set_null") => {
-            if !field.nullable {
+            if !nullable {
                 walk.problem(
                     node.place,
                     at,
@@ -90,6 +119,7 @@ fn read_on_delete(walk: &mut Walk, options: &Options<'_>, field: &Field, path: &
 
 /// Looks every foreign key's target up and settles it in the field.
 pub(super) fn check(walk: &mut Walk, drafts: &mut [Draft]) {
+    relation::resolve(walk, drafts);
     for position in 0..drafts.len() {
         for field in 0..drafts[position].fields.len() {
             let draft = &drafts[position].fields[field];
@@ -99,7 +129,12 @@ pub(super) fn check(walk: &mut Walk, drafts: &mut [Draft]) {
             let target = &reference.target;
             let problem = fault(drafts, &draft.field, target);
             if let Some((message, hint)) = problem {
-                walk.problem(reference.place, join(&draft.path, "references"), message, hint);
+                let option = if reference.is_relation {
+                    "relation.field"
+                } else {
+                    "references"
+                };
+                walk.problem(reference.place, join(&draft.path, option), message, hint);
             }
             let target = target.clone();
             drafts[position].fields[field].field.references = Some(target);
@@ -156,6 +191,5 @@ fn fault(drafts: &[Draft], field: &Field, target: &Reference) -> Option<(String,
 }
 
 fn comparable(a: FieldType, b: FieldType) -> bool {
-    let text = |kind| matches!(kind, FieldType::String | FieldType::Text);
-    a == b || (text(a) && text(b))
+    a == b || (a.is_free_text() && b.is_free_text())
 }

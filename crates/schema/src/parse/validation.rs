@@ -44,17 +44,32 @@ fn fits(walk: &mut Walk, node: &Node, name: &str, path: &str, kind: FieldType, w
     let fits = wanted.contains(&kind);
     if !fits {
         let types: Vec<_> = wanted.iter().map(|kind| kind.name()).collect();
+        let types = match types.split_last() {
+            Some((last, [])) => (*last).to_owned(),
+            Some((last, others)) => format!("{} and {last}", others.join(", ")),
+            None => String::new(),
+        };
         let message = format!("`{name}` does not fit a field of type {}", kind.name());
-        let hint = format!(
-            "it is for {}: take it off, or change the type",
-            types.join(" and ")
-        );
+        let hint = format!("it is for {types}: take it off, or change the type");
         walk.problem(node.place, join(path, name), message, hint);
     }
     fits
 }
 
 const TEXTS: [FieldType; 2] = [FieldType::String, FieldType::Text];
+const WRITTEN: [FieldType; 5] = [
+    FieldType::String,
+    FieldType::Text,
+    FieldType::RichText,
+    FieldType::Email,
+    FieldType::Url,
+];
+const FREE_TEXTS: [FieldType; 4] = [
+    FieldType::String,
+    FieldType::Text,
+    FieldType::Email,
+    FieldType::Url,
+];
 const NUMBERS: [FieldType; 2] = [FieldType::Int, FieldType::Float];
 
 fn read_lengths(
@@ -68,7 +83,7 @@ fn read_lengths(
         let Some(node) = options.get(name) else {
             continue;
         };
-        if !fits(walk, node, name, path, kind, &TEXTS) {
+        if !fits(walk, node, name, path, kind, &WRITTEN) {
             continue;
         }
         match node.text().and_then(|text| text.parse::<u64>().ok()) {
@@ -155,7 +170,7 @@ fn read_text_checks(
         }
     }
     if let Some(node) = options.get("pattern")
-        && fits(walk, node, "pattern", path, kind, &TEXTS)
+        && fits(walk, node, "pattern", path, kind, &WRITTEN)
     {
         match node.text().map(Regex::new) {
             Some(Ok(pattern)) => checks.pattern = Some(pattern),
@@ -182,7 +197,7 @@ fn read_text_checks(
         }
     }
     if let Some(node) = options.get("enum")
-        && fits(walk, node, "enum", path, kind, &TEXTS)
+        && fits(walk, node, "enum", path, kind, &FREE_TEXTS)
     {
         read_enum(walk, node, &join(path, "enum"), checks);
     }

@@ -1,6 +1,6 @@
 //! Values as SQL: of one type from another, and for documents that have none.
 
-use crate::ddl::{SQL_NOW, literal, storage_type, text_literal};
+use crate::ddl::{literal, sql_now, storage_type, text_literal};
 use crate::model::{DefaultValue, Field, FieldType};
 
 /// The expression that makes a value of type `to` from the column `name` of type `from`; the name itself where
@@ -15,17 +15,46 @@ pub(super) fn converted(from: FieldType, to: FieldType, name: &str) -> String {
             FieldType::Bool => format!("CASE {name} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END"),
             FieldType::Int | FieldType::Float => format!("CAST({name} AS TEXT)"),
             FieldType::Blob => format!("json_quote(hex({name}))"),
+            FieldType::Select => format!(
+                "CASE WHEN {name} LIKE '[%' AND json_valid({name}) THEN {name} \
+                 WHEN {name} IS NOT NULL THEN json_quote({name}) END"
+            ),
             _ => format!("CASE WHEN {name} IS NOT NULL THEN json_quote({name}) END"),
         },
         FieldType::Timestamp if number => format!("strftime('%Y-%m-%dT%H:%M:%fZ', {name}, 'unixepoch')"),
         FieldType::Timestamp => format!("strftime('%Y-%m-%dT%H:%M:%fZ', {name})"),
+        FieldType::Date if number => format!("strftime('%Y-%m-%d', {name}, 'unixepoch')"),
+        FieldType::Date => format!("strftime('%Y-%m-%d', {name})"),
         FieldType::Bool if number => format!("{name} <> 0"),
         FieldType::Bool => format!("{name} IN ('true', '1')"),
         FieldType::Uuid => format!("lower(CAST({name} AS TEXT))"),
-        FieldType::String | FieldType::Text if from == FieldType::Bool => {
+        FieldType::RichText => {
+            let text = if number || from == FieldType::Blob {
+                format!("CAST({name} AS TEXT)")
+            } else {
+                name.to_owned()
+            };
+            // What was text stays text.
+            format!("replace(replace(replace({text}, '&', '&amp;'), '<', '&lt;'), '>', '&gt;')")
+        }
+        FieldType::Select if from == FieldType::Json => {
+            format!("CASE json_type({name}) WHEN 'text' THEN json_extract({name}, '$') ELSE {name} END")
+        }
+        FieldType::String | FieldType::Text | FieldType::Email | FieldType::Url | FieldType::Select
+            if from == FieldType::Bool =>
+        {
             format!("CASE {name} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END")
         }
-        FieldType::String | FieldType::Text | FieldType::Int | FieldType::Float | FieldType::Blob => {
+        FieldType::String
+        | FieldType::Text
+        | FieldType::Email
+        | FieldType::Url
+        | FieldType::Select
+        | FieldType::File
+        | FieldType::Id
+        | FieldType::Int
+        | FieldType::Float
+        | FieldType::Blob => {
             if storage_type(from) == storage_type(to) {
                 name.to_owned()
             } else {
@@ -45,12 +74,20 @@ pub(super) fn sample(field: &Field) -> String {
              || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))"
                 .to_owned()
         }
-        (_, FieldType::String | FieldType::Text) => {
-            text_literal(field.validation.one_of.first().map_or("", String::as_str))
-        }
+        (_, FieldType::Id) => "substr(hex(randomblob(8)), 1, 15)".to_owned(),
+        (
+            _,
+            FieldType::String
+            | FieldType::Text
+            | FieldType::Email
+            | FieldType::Url
+            | FieldType::Select
+            | FieldType::RichText
+            | FieldType::File,
+        ) => text_literal(field.validation.one_of.first().map_or("", String::as_str)),
         (_, FieldType::Int | FieldType::Bool) => "0".to_owned(),
         (_, FieldType::Float) => "0.0".to_owned(),
-        (_, FieldType::Timestamp) => SQL_NOW.to_owned(),
+        (_, FieldType::Timestamp | FieldType::Date) => sql_now(field.kind).to_owned(),
         (_, FieldType::Json) => "'{}'".to_owned(),
         (_, FieldType::Blob) => "x''".to_owned(),
     }

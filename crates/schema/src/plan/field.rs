@@ -180,10 +180,9 @@ fn refuse_changes(
     true
 }
 
-/// The two text types differ in what they are meant for, not in how they are stored.
+/// The types of free text differ in what they are checked for, not in how they are stored.
 fn same_storage(a: FieldType, b: FieldType) -> bool {
-    let text = |kind| matches!(kind, FieldType::String | FieldType::Text);
-    a == b || (text(a) && text(b))
+    a == b || (a.is_free_text() && b.is_free_text())
 }
 
 fn is_referenced(schema: &Schema, collection: &Collection, field: &Field) -> bool {
@@ -240,6 +239,7 @@ fn change_metadata(plan: &mut Plan, path: &str, old: &Field, new: &Field) {
             !same::validation(&old.validation, &new.validation),
             "its checks change; existing documents are not checked again",
         ),
+        (old.file != new.file, "the files that it takes change"),
         (old.description != new.description, "the description changes"),
     ];
     for (_, description) in differences.into_iter().filter(|(differs, _)| *differs) {

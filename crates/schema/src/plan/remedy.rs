@@ -128,7 +128,7 @@ pub(super) fn filled(collection: &Collection, field: &Field, advice: String) -> 
     let (table, name) = (quote(&collection.name), quote(&field.name));
     let value = match &field.references {
         Some(reference) => any(reference),
-        None if field.unique && field.kind != FieldType::Uuid => {
+        None if field.unique && !is_random(field.kind) => {
             format!("CAST(rowid AS {})", ddl::storage_type(field.kind))
         }
         None => sample(field),
@@ -157,7 +157,7 @@ pub(super) fn unique_field(collection: &Collection, field: &Field) -> Remedy {
     let (table, name) = (quote(&collection.name), quote(&field.name));
     let repeated =
         format!("rowid NOT IN (SELECT min(rowid) FROM {table} GROUP BY {name}) AND {name} IS NOT NULL");
-    let text = matches!(field.kind, FieldType::String | FieldType::Text);
+    let text = field.kind.is_free_text();
     let (sql, note) = if field.nullable {
         (
             format!("UPDATE {table} SET {name} = NULL WHERE {repeated}"),
@@ -258,10 +258,15 @@ fn value(before: &Collection, field: &Field) -> String {
         }
         Some((_, old)) => converted(old.kind, field.kind, &name),
         None if field.primary && field.kind == FieldType::Int => "rowid".to_owned(),
-        None if field.primary && field.kind != FieldType::Uuid => "CAST(rowid AS TEXT)".to_owned(),
+        None if field.primary && !is_random(field.kind) => "CAST(rowid AS TEXT)".to_owned(),
         None if field.nullable && field.default.is_none() => "NULL".to_owned(),
         None => field.references.as_ref().map_or_else(|| sample(field), any),
     }
+}
+
+/// Whether the plainest value of the type is another one for every document.
+fn is_random(kind: FieldType) -> bool {
+    matches!(kind, FieldType::Uuid | FieldType::Id)
 }
 
 /// Some document that a required reference can refer to.

@@ -21,4 +21,6 @@ pub(super) fn validation(a: &Validation, b: &Validation) -> bool {
         && a.format == b.format
         && pattern(a) == pattern(b)
         && a.one_of == b.one_of
+        && a.max_select == b.max_select
+        && a.formats == b.formats
 }

@@ -102,3 +102,41 @@ async fn a_time_filled_in_by_the_database_has_the_same_form_as_ours() {
     let at = documents[0][1].as_text().unwrap();
     assert_eq!(alyx_core::normalize_timestamp(at).as_deref(), Some(at));
 }
+
+/// S8 and D16 of the reference's checklist.
+#[tokio::test]
+async fn a_relation_is_a_foreign_key_with_its_action() {
+    let schema = schema(
+        "collections: {a: {fields: {k: {type: string, primary: true}}}, \
+         b: {fields: {n: {type: int, primary: true, default: auto}, \
+         r: {type: relation, nullable: true, relation: {collection: a}}, \
+         c: {type: relation, nullable: true, relation: {collection: a, onDelete: cascade}}, \
+         s: {type: relation, nullable: true, relation: {collection: a, onDelete: set_null}}}}}",
+    );
+    let database = Database::with(&schema).await;
+    database.run("INSERT INTO a (k) VALUES ('r'), ('c'), ('s')").await;
+    database
+        .run("INSERT INTO b (r, c, s) VALUES ('r', NULL, 's'), (NULL, 'c', NULL)")
+        .await;
+    for refused in ["INSERT INTO b (r) VALUES ('x')", "DELETE FROM a WHERE k = 'r'"] {
+        let error = database.try_run(refused).await.expect_err(refused);
+        assert!(error.contains("FOREIGN KEY"), "{refused}: {error}");
+    }
+    database.run("DELETE FROM a WHERE k IN ('c', 's')").await;
+    let left = database.documents(&schema.collections["b"]).await;
+    assert_eq!(
+        left,
+        [[Value::Int(1), Value::from("r"), Value::Null, Value::Null]]
+    );
+}
+
+#[tokio::test]
+async fn a_day_filled_in_by_the_database_is_a_date() {
+    let schema = schema("collections: {a: {fields: {day: {type: date, default: now}}}}");
+    let database = Database::with(&schema).await;
+    database.run("INSERT INTO a (id) VALUES ('1')").await;
+    let documents = database.documents(&only(&schema)).await;
+    let day = documents[0][1].as_text().expect("text").to_owned();
+    let body = format!(r#"{{"day":"{day}"}}"#);
+    assert!(read_create(&only(&schema), body.as_bytes(), NOW).is_ok(), "{day}");
+}
