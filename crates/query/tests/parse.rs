@@ -473,7 +473,7 @@ fn queries_that_mean_the_same_have_one_canonical_form_and_others_do_not() {
         ("sort=id", ""),
         ("sort=-name", "sort=-name,-id"),
         (
-            "fields=id,name,body,age,price,done,at,meta,data,owner,rank,mail,site,day,pick",
+            "fields=id,name,body,age,price,done,at,meta,data,owner,rank,mail,site,day,html,file,code,pick",
             "",
         ),
         ("page=2&perPage=10", "limit=10&offset=10"),

@@ -3,6 +3,7 @@
 //! The plan compares two schemas; it does not look at the database. A step is safe only where it works on any
 //! data that the first schema allows and keeps all of it.
 
+mod bucket;
 mod convert;
 mod field;
 mod remedy;
@@ -172,6 +173,7 @@ pub fn plan_numbered(from: &Schema, to: &Schema, next_migration: u32) -> Plan {
             Vec::new(),
         );
     }
+    bucket::compare(&mut plan, from, to);
     for (name, collection) in &from.collections {
         if !to.collections.contains_key(name) {
             drop_collection(&mut plan, collection);

@@ -1,7 +1,9 @@
 //! What a good schema file means.
 
 use alyx_core::Value;
-use alyx_schema::{Access, DefaultValue, FieldType, Format, OnDelete, Schema, SortOrder, parse};
+use alyx_schema::{
+    Access, Bucket, DefaultValue, FieldType, FileRule, Format, OnDelete, RichFormat, Schema, SortOrder, parse,
+};
 
 fn schema(source: &str) -> Schema {
     match parse(source, "schema.yaml") {
@@ -231,4 +233,111 @@ fn a_relation_is_a_reference_of_its_targets_type() {
     check("author", FieldType::Int, "users", "n", OnDelete::SetNull);
     check("sender", FieldType::Email, "users", "mail", OnDelete::Restrict);
     check("parent", FieldType::Uuid, "posts", "id", OnDelete::Cascade);
+}
+
+#[test]
+fn selections_and_rich_text_say_what_they_take() {
+    let schema = schema(
+        "collections: {c: {fields: {\
+         one: {type: select, select: {values: [draft, 1, true], maxSelect: 1}, default: 1}, \
+         any: {type: select, select: {values: [a, b], maxSelect: 0}, default: [b, a]}, \
+         now: {type: select, select: {values: [now, later]}, default: \"now\"}, \
+         plain: {type: richtext}, few: {type: richtext, richtext: {preset: full, deny: [code, link]}}, \
+         more: {type: richtext, richtext: {preset: minimal, allow: [heading, link], deny: heading}}, \
+         day: {type: date, default: 2026-01-31}, made: {type: date, default: now}}}}",
+    );
+    let field = |name: &str| schema.collections["c"].field(name).expect(name).1;
+    assert_eq!(field("one").validation.one_of, ["draft", "1", "true"]);
+    assert_eq!(field("one").validation.max_select, Some(1));
+    assert_eq!(field("any").validation.max_select, None);
+    let literal = |text: &str| Some(DefaultValue::Literal(Value::from(text)));
+    assert_eq!(field("one").default, literal("1"));
+    assert_eq!(field("any").default, literal(r#"["b","a"]"#));
+    assert_eq!(field("now").default, literal("now"));
+    assert_eq!(field("day").default, literal("2026-01-31"));
+    assert_eq!(field("made").default, Some(DefaultValue::Now));
+    let formats = |name: &str| {
+        let formats = field(name).validation.formats.iter().map(RichFormat::name);
+        formats.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(formats("plain"), "bold italic link bulletlist");
+    assert_eq!(
+        formats("few"),
+        "bold italic underline strike heading blockquote codeblock bulletlist orderedlist horizontalrule"
+    );
+    assert_eq!(formats("more"), "bold italic link");
+    assert_eq!(formats("one"), "");
+}
+
+const BUCKETS: &str = "
+default_access: deny
+buckets:
+  - {name: docs, backend: s3}
+  - name: images
+    description: Faces
+    backend: local
+    max_file_size: 5mb
+    max_total_size: 1gb
+    allowed_types: [image/*, Application/PDF, '*/*']
+    compression: true
+    rules: {read: true, download: true}
+collections:
+  images:
+    fields:
+      face:
+        type: file
+        nullable: true
+        file: {bucket: images, max_size: 6mb, allowed_types: image/png, on_delete: set_null}
+      other: {type: file, file: {bucket: docs, onDelete: cascade}}
+";
+
+#[test]
+fn buckets_and_the_files_of_fields_are_read() {
+    let parsed = parse(BUCKETS, "schema.yaml").unwrap_or_else(|errors| panic!("{errors}"));
+    let closed = Access {
+        create: false,
+        read: false,
+        update: false,
+        delete: false,
+    };
+    assert_eq!(
+        *parsed.schema.buckets["images"],
+        Bucket {
+            name: "images".to_owned(),
+            description: Some("Faces".to_owned()),
+            backend: "local".to_owned(),
+            max_file_size: Some(5 << 20),
+            max_total_size: Some(1 << 30),
+            allowed_types: ["image/*", "application/pdf", "*/*"].map(str::to_owned).into(),
+            compression: true,
+            access: Access { read: true, ..closed },
+            download: true,
+        }
+    );
+    let docs = &parsed.schema.buckets["docs"];
+    assert_eq!(
+        (docs.access, docs.download, docs.max_file_size),
+        (closed, false, None)
+    );
+    let images = &parsed.schema.collections["images"];
+    assert_eq!(
+        images.field("face").expect("declared").1.file,
+        Some(FileRule {
+            bucket: "images".to_owned(),
+            max_size: Some(6 << 20),
+            allowed_types: vec!["image/png".to_owned()],
+            on_delete: OnDelete::SetNull,
+        })
+    );
+    let other = images.field("other").expect("declared").1.file.as_ref();
+    assert_eq!(other.map(|rule| rule.on_delete), Some(OnDelete::Cascade));
+    let said = |part: &str| {
+        parsed
+            .warnings
+            .iter()
+            .filter(|warning| warning.contains(part))
+            .count()
+    };
+    assert_eq!(said("`max_size` is above"), 1, "{:?}", parsed.warnings);
+    assert_eq!(said("stores no files"), 2, "{:?}", parsed.warnings);
 }

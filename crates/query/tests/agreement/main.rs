@@ -63,68 +63,9 @@ fn filter(collection: &Collection) -> BoxedStrategy<Filter> {
         ]
         .boxed()
     });
-    let textual = positions(collection, &["name", "body", "at", "meta", "mail", "day", "pick"]);
-    let meta = positions(collection, &["meta"])[0];
     let mut leaves: Vec<_> = comparable.collect();
-    leaves.push(
-        (select(textual.clone()), pattern())
-            .prop_map(|(field, pattern)| Filter::Like {
-                field,
-                pattern: pattern.into(),
-            })
-            .boxed(),
-    );
-    leaves.push(leaves[leaves.len() - 1].clone());
-    leaves.push(
-        (select(textual), text())
-            .prop_map(|(field, needle)| Filter::Contains {
-                field,
-                needle: needle.into(),
-            })
-            .boxed(),
-    );
-    let json = needle()
-        .prop_map(move |needle| Filter::JsonContains { field: meta, needle })
-        .boxed();
-    leaves.extend([json.clone(), json.clone(), json]);
-    let pick = positions(collection, &["pick"])[0];
-    leaves.push(
-        select(CHOICES)
-            .prop_map(move |choice| Filter::JsonContains {
-                field: pick,
-                needle: JsonNeedle::Text(choice.into()),
-            })
-            .boxed(),
-    );
-    let path = (json_path(), path_test())
-        .prop_map(move |(path, test)| Filter::Path {
-            field: meta,
-            path: Arc::new(path),
-            test,
-        })
-        .boxed();
-    leaves.extend([path.clone(), path.clone(), path.clone(), path]);
-    let searched = positions(collection, &["id", "name", "body", "owner", "mail", "site"]);
-    leaves.push(
-        select(&["a", "A", "ab", "1", "2", "ä", "Ä", "%", "\u{1F600}"][..])
-            .prop_map(move |text| Filter::Mentions {
-                fields: searched.clone(),
-                text: text.into(),
-            })
-            .boxed(),
-    );
-    let texts = positions(collection, &["name", "body", "at", "site", "day", "pick"]);
-    leaves.push(
-        (
-            select(texts),
-            stored().prop_filter("never empty", |end| !end.is_empty()),
-        )
-            .prop_map(|(field, needle)| Filter::EndsWith {
-                field,
-                needle: needle.into(),
-            })
-            .boxed(),
-    );
+    leaves.extend(on_text(collection));
+    leaves.extend(on_json(collection));
     let leaf = (0..leaves.len()).prop_flat_map(move |at| leaves[at].clone());
     leaf.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
@@ -134,6 +75,77 @@ fn filter(collection: &Collection) -> BoxedStrategy<Filter> {
         ]
     })
     .boxed()
+}
+
+/// Conditions on text.
+fn on_text(collection: &Collection) -> Vec<BoxedStrategy<Filter>> {
+    let names = [
+        "name", "body", "at", "meta", "mail", "day", "pick", "html", "file", "code",
+    ];
+    let textual = positions(collection, &names);
+    let like = (select(textual.clone()), pattern())
+        .prop_map(|(field, pattern)| Filter::Like {
+            field,
+            pattern: pattern.into(),
+        })
+        .boxed();
+    let contains = (select(textual), text())
+        .prop_map(|(field, needle)| Filter::Contains {
+            field,
+            needle: needle.into(),
+        })
+        .boxed();
+    let searched = positions(
+        collection,
+        &["id", "name", "body", "owner", "mail", "site", "code"],
+    );
+    let mentions = select(&["a", "A", "ab", "1", "2", "ä", "Ä", "%", "\u{1F600}"][..])
+        .prop_map(move |text| Filter::Mentions {
+            fields: searched.clone(),
+            text: text.into(),
+        })
+        .boxed();
+    let texts = positions(collection, &["name", "body", "at", "site", "day", "pick", "html"]);
+    let end = stored().prop_filter("never empty", |end| !end.is_empty());
+    let ends_with = (select(texts), end)
+        .prop_map(|(field, needle)| Filter::EndsWith {
+            field,
+            needle: needle.into(),
+        })
+        .boxed();
+    vec![like.clone(), like, contains, mentions, ends_with]
+}
+
+/// Conditions on what json, and selections of several values, hold.
+fn on_json(collection: &Collection) -> Vec<BoxedStrategy<Filter>> {
+    let meta = positions(collection, &["meta"])[0];
+    let pick = positions(collection, &["pick"])[0];
+    let json = needle()
+        .prop_map(move |needle| Filter::JsonContains { field: meta, needle })
+        .boxed();
+    let chosen = select(CHOICES)
+        .prop_map(move |choice| Filter::JsonContains {
+            field: pick,
+            needle: JsonNeedle::Text(choice.into()),
+        })
+        .boxed();
+    let path = (json_path(), path_test())
+        .prop_map(move |(path, test)| Filter::Path {
+            field: meta,
+            path: Arc::new(path),
+            test,
+        })
+        .boxed();
+    vec![
+        json.clone(),
+        json.clone(),
+        json,
+        chosen,
+        path.clone(),
+        path.clone(),
+        path.clone(),
+        path,
+    ]
 }
 
 fn positions(collection: &Collection, names: &[&str]) -> Vec<usize> {

@@ -6,6 +6,7 @@ use alyx_core::{Row, Statement, Value};
 use alyx_schema::Collection;
 
 const SCHEMA: &str = "
+buckets: {files: {backend: local}}
 collections:
   things:
     fields:
@@ -24,6 +25,9 @@ collections:
       mail: {type: email, nullable: true}
       site: {type: url, nullable: true}
       day: {type: date, nullable: true}
+      html: {type: richtext, nullable: true}
+      file: {type: file, nullable: true, file: {bucket: files}}
+      code: {type: id, nullable: true}
       pick: {type: select, nullable: true, select: {values: [a, A, ab, b, '1', 'true', ',']}}
 ";
 

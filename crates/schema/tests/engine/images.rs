@@ -19,6 +19,14 @@ collections:
       at: {type: timestamp, nullable: true}
       j: {type: json, nullable: true}
       d: {type: blob, nullable: true}
+      mail: {type: email, nullable: true}
+      url: {type: url, nullable: true}
+      day: {type: date, nullable: true}
+      select: {type: select, nullable: true, select: {values: [a]}}
+      html: {type: richtext, nullable: true}
+      file: {type: file, nullable: true, file: {bucket: b}}
+      code: {type: id, nullable: true}
+buckets: {b: {backend: local}}
 ";
 
 /// The newest change: op, id, old and new row.
@@ -93,10 +101,17 @@ fn extremes() -> Vec<Row> {
                 Value::from(NOW),
                 Value::from(jsons[i]),
                 Value::Blob(blobs[i].into()),
+                Value::from(texts[i]),
+                Value::from(texts[5 - i]),
+                Value::from("2026-01-31"),
+                Value::from(jsons[i]),
+                Value::from(texts[i]),
+                Value::from(texts[5 - i]),
+                Value::from(jsons[5 - i]),
             ]
         })
         .collect();
-    let mut empty = vec![Value::Null; 10];
+    let mut empty = vec![Value::Null; 17];
     empty[0] = Value::Int(7);
     rows.push(empty);
     rows

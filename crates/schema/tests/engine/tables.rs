@@ -140,3 +140,109 @@ async fn a_day_filled_in_by_the_database_is_a_date() {
     let body = format!(r#"{{"day":"{day}"}}"#);
     assert!(read_create(&only(&schema), body.as_bytes(), NOW).is_ok(), "{day}");
 }
+
+const DEFAULTS: &str = r#"
+buckets: {b: {backend: local}}
+collections:
+  order:
+    fields:
+      n: {type: int, primary: true, default: auto}
+      u: {type: uuid, default: 0190A6C4-7E1B-7C3A-9D52-6F0E8B1A2C3D}
+      s: {type: string, default: "it's \"x\""}
+      text: {type: text, default: two words}
+      i: {type: int, default: -9223372036854775808}
+      f: {type: float, default: 1e300}
+      b: {type: bool, default: true}
+      at: {type: timestamp, default: 2026-01-31}
+      j: {type: json, default: {a: [1, "it's"]}}
+      d: {type: blob, default: AP8=}
+      mail: {type: email, default: o'neil@x.io}
+      url: {type: url, default: "http://x.io/?a='b'"}
+      day: {type: date, default: 2026-01-31}
+      one: {type: select, select: {values: [two words, b]}, default: two words}
+      select: {type: select, select: {values: ["it's", b]}, default: [b, "it's"]}
+      html: {type: richtext, default: "<b>it's <script>1</script>"}
+      file: {type: file, file: {bucket: b}, default: a-1}
+      id: {type: id, default: aB3dE6gH9jK2mN5}
+"#;
+
+#[tokio::test]
+async fn defaults_of_every_type_are_the_same_in_the_database_and_in_a_request() {
+    let schema = schema(DEFAULTS);
+    let database = Database::with(&schema).await;
+    database.run("INSERT INTO \"order\" DEFAULT VALUES").await;
+    let collection = only(&schema);
+    let stored = database.documents(&collection).await.remove(0);
+    let asked = read_create(&collection, b"{}", NOW).unwrap();
+    assert_eq!(stored[1..], asked[1..]);
+    assert_eq!(asked[15], Value::from("<b>it's </b>"));
+}
+
+const KEYWORDS: &str = "
+collections:
+  group-by:
+    fields:
+      select: {type: id, primary: true, default: auto}
+      from-to: {type: email, unique: true}
+  order:
+    search: [where]
+    indexes:
+      - {name: in-to, fields: [table, not-null], unique: true, order: desc}
+      - {name: values, fields: [primary, table]}
+    fields:
+      index: {type: int, primary: true, default: auto}
+      where: {type: text, index: true}
+      not-null: {type: date, nullable: true, unique: true}
+      table: {type: select, select: {values: [a, b]}}
+      primary: {type: relation, relation: {collection: group-by, onDelete: cascade}, index: true}
+      on-delete: {type: relation, nullable: true, relation: {collection: group-by, field: from-to, onDelete: set_null}}
+";
+
+#[tokio::test]
+async fn hyphens_and_keywords_name_relations_indexes_and_actions() {
+    let schema = schema(KEYWORDS);
+    let database = Database::with(&schema).await;
+    let (groups, orders) = (&schema.collections["group-by"], &schema.collections["order"]);
+    let mut keys = Vec::new();
+    for mail in ["a@x.io", "b@x.io"] {
+        let group = read_create(groups, format!(r#"{{"from-to":"{mail}"}}"#).as_bytes(), NOW).unwrap();
+        database.insert(groups, &group).await;
+        keys.push(group[0].as_text().unwrap().to_owned());
+    }
+    for (number, key) in (1..).zip(&keys) {
+        let body = format!(
+            r#"{{"index":{number},"where":"w","not-null":"2026-01-0{number}","table":"a","primary":"{key}","on-delete":"a@x.io"}}"#
+        );
+        database
+            .insert(orders, &read_create(orders, body.as_bytes(), NOW).unwrap())
+            .await;
+    }
+    let again = "INSERT INTO \"order\" (\"where\", \"not-null\", \"table\", \"primary\") \
+                 SELECT \"where\", \"not-null\", \"table\", \"primary\" FROM \"order\"";
+    let error = database.try_run(again).await.expect_err("unique");
+    assert!(error.contains("UNIQUE"), "{error}");
+    database
+        .run(&format!(
+            "DELETE FROM \"group-by\" WHERE \"select\" = '{}'",
+            keys[0]
+        ))
+        .await;
+    let left = database.documents(orders).await;
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!((&left[0][0], &left[0][5]), (&Value::Int(2), &Value::Null));
+    let indexes = database
+        .rows("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL ORDER BY name")
+        .await;
+    let names: Vec<&str> = indexes.iter().filter_map(|row| row[0].as_text()).collect();
+    assert_eq!(
+        names,
+        [
+            "idx_group-by_from-to_unique",
+            "idx_order_not-null_unique",
+            "idx_order_primary",
+            "idx_order_where",
+            "in-to",
+            "values"
+        ]
+    );
+}
