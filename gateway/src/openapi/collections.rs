@@ -185,6 +185,7 @@ fn id_parameter(collection: &Collection) -> Json {
     let schema = match key.kind {
         FieldType::Uuid => json!({"type": "string", "format": "uuid"}),
         FieldType::Int => json!({"type": "integer", "format": "int64"}),
+        FieldType::Id => json!({"type": "string", "pattern": schemas::ID_PATTERN}),
         FieldType::String
         | FieldType::Text
         | FieldType::Float
@@ -197,7 +198,6 @@ fn id_parameter(collection: &Collection) -> Json {
         | FieldType::Select
         | FieldType::RichText
         | FieldType::File
-        | FieldType::Id
         | FieldType::Blob => json!({"type": "string"}),
     };
     json!({

@@ -91,9 +91,19 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
             &mut operations,
         );
     }
-    let mut tags: Vec<Json> = subject.state.schema.collections.values()
+    let mut tags: Vec<Json> = subject
+        .state
+        .schema
+        .collections
+        .values()
         .filter(|collection| paths.keys().any(|path| belongs_to(path, &collection.name)))
-        .map(|collection| json!({"name": collection.name, "description": format!("Documents of `{}`.", collection.name)}))
+        .map(|collection| {
+            let plain = || format!("Documents of `{}`.", collection.name);
+            tag(
+                &collection.name,
+                &collection.description.clone().unwrap_or_else(plain),
+            )
+        })
         .collect();
     if subject.functions {
         for function in subject.state.functions.values() {

@@ -103,17 +103,29 @@ pub(super) fn document(collection: &Collection) -> Json {
     let visible = || collection.fields.iter().filter(|field| !field.internal);
     let properties = visible().map(|field| {
         let mut schema = value(field);
+        if field.kind == FieldType::RichText
+            && let Some(schema) = schema.as_object_mut()
+        {
+            // They are checked on what was sent, before it is cleaned.
+            for check in ["minLength", "maxLength", "pattern"] {
+                schema.remove(check);
+            }
+        }
         if field.on_update_now || (field.primary && field.default == Some(DefaultValue::Auto)) {
             schema["readOnly"] = json!(true);
         }
         (field.name.clone(), schema)
     });
     let required: Vec<&str> = visible().map(|field| field.name.as_str()).collect();
-    json!({
+    let mut schema = json!({
         "type": "object",
         "required": required,
         "properties": properties.collect::<Map<_, _>>()
-    })
+    });
+    if let Some(description) = &collection.description {
+        schema["description"] = json!(description);
+    }
+    schema
 }
 
 /// The body of a create.
@@ -125,7 +137,9 @@ pub(super) fn input(collection: &Collection) -> Json {
             schema["default"] = literal(field, default);
         }
         if field.default == Some(DefaultValue::Auto) {
-            schema["description"] = json!("Made by the server where it is absent.");
+            let words = schema["description"].as_str().map(|words| format!("{words} "));
+            let words = words.unwrap_or_default() + "Made by the server where it is absent.";
+            schema["description"] = json!(words);
         }
         if field.internal {
             schema["writeOnly"] = json!(true);
@@ -155,12 +169,38 @@ fn body(properties: Map<String, Json>, required: &[&str]) -> Json {
     schema
 }
 
-/// The schema of a field's values.
+/// An id of 15 letters and digits.
+pub(super) const ID_PATTERN: &str = "^[A-Za-z0-9]{15}$";
+
+/// The schema of a field's values, with what its author says about it.
 fn value(field: &Field) -> Json {
+    let mut schema = match field.kind {
+        // No `type`: any JSON value.
+        FieldType::Json => json!({}),
+        FieldType::Select if field.validation.max_select != Some(1) => selection(field),
+        _ => scalar(field),
+    };
+    let mut sentences: Vec<String> = field.description.iter().cloned().collect();
+    if field.kind == FieldType::Json {
+        sentences.push("Any JSON value.".to_owned());
+    }
+    if let Some(target) = &field.references {
+        sentences.push(format!("Refers to `{}.{}`.", target.collection, target.field));
+    }
+    if let Some(file) = &field.file {
+        sentences.push(format!("The id of a file in the bucket `{}`.", file.bucket));
+    }
+    if !sentences.is_empty() {
+        schema["description"] = json!(sentences.join(" "));
+    }
+    schema
+}
+
+fn scalar(field: &Field) -> Json {
     let mut schema = Map::new();
     let (kind, extra): (&str, &[(&str, &str)]) = match field.kind {
         FieldType::Uuid => ("string", &[("format", "uuid")]),
-        FieldType::String | FieldType::Text => ("string", &[]),
+        FieldType::String | FieldType::Text | FieldType::Select | FieldType::Json => ("string", &[]),
         FieldType::Int => ("integer", &[("format", "int64")]),
         FieldType::Float => ("number", &[("format", "double")]),
         FieldType::Bool => ("boolean", &[]),
@@ -169,16 +209,9 @@ fn value(field: &Field) -> Json {
         FieldType::Email => ("string", &[("format", "email")]),
         FieldType::Url => ("string", &[("format", "uri")]),
         FieldType::Date => ("string", &[("format", "date")]),
-        FieldType::Select if field.validation.max_select != Some(1) => return selection(field),
-        FieldType::Select => ("string", &[]),
         FieldType::RichText => ("string", &[("contentMediaType", "text/html")]),
         FieldType::File => ("string", &[("pattern", "^[A-Za-z0-9_-]{1,128}$")]),
-        FieldType::Id => ("string", &[("pattern", "^[A-Za-z0-9]{15}$")]),
-        FieldType::Json => {
-            // No `type`: any JSON value.
-            schema.insert("description".to_owned(), json!("Any JSON value."));
-            return Json::Object(schema);
-        }
+        FieldType::Id => ("string", &[("pattern", ID_PATTERN)]),
     };
     let kind = if field.nullable {
         json!([kind, "null"])
@@ -190,10 +223,6 @@ fn value(field: &Field) -> Json {
         schema.insert((*key).to_owned(), json!(value));
     }
     add_validation(field, &mut schema);
-    if let Some(target) = &field.references {
-        let text = format!("Refers to `{}.{}`.", target.collection, target.field);
-        schema.insert("description".to_owned(), json!(text));
-    }
     Json::Object(schema)
 }
 
@@ -344,6 +373,32 @@ mod tests {
             }),
         );
         check(
+            "{type: richtext, maxLength: 9, nullable: true}",
+            json!({"type": ["string", "null"], "contentMediaType": "text/html", "maxLength": 9}),
+        );
+        check(
+            "{type: id}",
+            json!({"type": "string", "pattern": "^[A-Za-z0-9]{15}$"}),
+        );
+        check(
+            "{type: select, select: {values: [a]}, description: Pick.}",
+            json!({
+                "oneOf": [
+                    {"type": "string", "enum": ["a"]},
+                    {"type": "array", "items": {"type": "string", "enum": ["a"]}, "uniqueItems": true}
+                ],
+                "description": "Pick."
+            }),
+        );
+        check(
+            "{type: file, file: {bucket: images}}\nbuckets: {images: {backend: local}}",
+            json!({
+                "type": "string",
+                "pattern": "^[A-Za-z0-9_-]{1,128}$",
+                "description": "The id of a file in the bucket `images`."
+            }),
+        );
+        check(
             "{type: relation, relation: {collection: things}, nullable: true}",
             json!({"type": ["string", "null"], "format": "uuid", "description": "Refers to `things.id`."}),
         );
@@ -394,5 +449,22 @@ mod tests {
         assert_eq!(input(&things)["required"], json!(["name"]));
         assert_eq!(update(&things).get("required"), None);
         assert_eq!(document(&things)["properties"]["id"]["readOnly"], true);
+    }
+
+    #[test]
+    fn what_authors_say_is_shown_and_checks_of_rich_text_are_for_what_is_sent() {
+        let things = collection(
+            "      f: {type: int, description: How many.}\n      body: {type: richtext, maxLength: 9}\n\
+             \x20     r: {type: relation, description: Whose., relation: {collection: things}}\n    description: Odds and ends.\n",
+        );
+        let document = document(&things);
+        assert_eq!(document["description"], "Odds and ends.");
+        assert_eq!(document["properties"]["f"]["description"], "How many.");
+        assert_eq!(
+            document["properties"]["r"]["description"],
+            "Whose. Refers to `things.id`."
+        );
+        assert_eq!(document["properties"]["body"].get("maxLength"), None);
+        assert_eq!(input(&things)["properties"]["body"]["maxLength"], 9);
     }
 }
