@@ -15,3 +15,4 @@ mod reload;
 mod rest;
 mod trace;
 mod transactions;
+mod types;

@@ -148,6 +148,45 @@ async fn fields_go_change_their_name_and_their_type() {
 }
 
 #[tokio::test]
+async fn texts_and_numbers_become_the_newer_types() {
+    check(
+        "title: {type: string, index: true}",
+        "title: {type: richtext, index: true}",
+        "SELECT title FROM posts ORDER BY id",
+        &["t", "t", "t"],
+    )
+    .await;
+    check(
+        "type: int, default: 0",
+        "type: date",
+        "SELECT stars FROM posts ORDER BY id",
+        &["1970-01-01", "1970-01-01", "1970-01-01"],
+    )
+    .await;
+    check(
+        "type: int, default: 0",
+        "type: email",
+        "SELECT stars FROM posts ORDER BY id",
+        &["1", "1", "1"],
+    )
+    .await;
+    check(
+        BODY,
+        "body: {type: select, nullable: true, select: {values: ['7', b]}}",
+        "SELECT coalesce(body, '-') FROM posts ORDER BY id",
+        &["7", "-", "7"],
+    )
+    .await;
+    check(
+        BODY,
+        "body: {type: json, nullable: true}\n      code: {type: id, unique: true}",
+        "SELECT count(DISTINCT code) || '/' || min(length(code)) || '/' || max(length(code)) FROM posts",
+        &["3/15/15"],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn fields_become_required_and_unique() {
     check(
         BODY,
