@@ -6,7 +6,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
-use super::select;
 use crate::model::{Collection, Field, FieldType};
 
 /// Appends the document as a JSON object, in order of declaration and without internal fields; `fields` are the
@@ -86,12 +85,12 @@ fn write_value(kind: FieldType, value: &Value, out: &mut Vec<u8>) {
         },
         Value::Float(float) => serialize(float, out),
         Value::Text(text) => {
-            let is_json = match kind {
-                FieldType::Json => serde_json::from_str::<IgnoredAny>(text).is_ok(),
-                FieldType::Select => select::chosen(text).is_some(),
+            let may_be_json = match kind {
+                FieldType::Json => true,
+                FieldType::Select => text.starts_with('['),
                 _ => false,
             };
-            if is_json {
+            if may_be_json && serde_json::from_str::<IgnoredAny>(text).is_ok() {
                 out.extend_from_slice(text.as_bytes());
             } else {
                 serialize(text.as_ref(), out);

@@ -5,6 +5,7 @@
 mod images;
 mod plans;
 mod tables;
+mod types;
 
 use std::sync::Arc;
 

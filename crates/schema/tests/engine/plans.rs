@@ -278,68 +278,6 @@ async fn what_only_the_server_has_to_know_needs_no_sql() {
     assert!(plan(&schema(BASE), &schema(BASE)).is_empty());
 }
 
-#[test]
-fn options_of_the_newer_types_and_buckets_change_without_sql() {
-    let with = |bucket: &str, options: &str| {
-        schema(&format!(
-            "buckets: {{{bucket}}}\ncollections: {{c: {{fields: {{x: {{{options}}}}}}}}}"
-        ))
-    };
-    let bucket = "a: {backend: local}";
-    let check = |from: &str, to: &str, words: &str| {
-        let plan = plan(&with(bucket, from), &with(bucket, to));
-        assert_eq!(
-            (plan.steps.len(), plan.refused().count()),
-            (1, 0),
-            "{to}: {plan:?}"
-        );
-        assert!(
-            plan.statements().is_empty() && plan.steps[0].description.contains(words),
-            "{to}: {plan:?}"
-        );
-    };
-    let select = "type: select, select: {values: [a, b]}";
-    check(select, "type: select, select: {values: [a, c]}", "checks change");
-    check(
-        select,
-        "type: select, select: {values: [a, b], maxSelect: 1}",
-        "checks change",
-    );
-    check(
-        "type: richtext",
-        "type: richtext, richtext: {preset: full}",
-        "checks change",
-    );
-    let file = "type: file, file: {bucket: a}";
-    check(
-        file,
-        "type: file, file: {bucket: a, max_size: 1kb}",
-        "files that it takes",
-    );
-    let same = plan(&with(bucket, select), &with(bucket, select));
-    assert!(same.is_empty(), "{same:?}");
-    let change = plan(
-        &with(bucket, select),
-        &with("a: {backend: s3}, b: {backend: local}", select),
-    );
-    let paths: Vec<&str> = change.steps.iter().map(|step| step.path.as_str()).collect();
-    assert_eq!(paths, ["buckets.a", "buckets.b"]);
-    let gone = plan(&with(bucket, select), &with("", select));
-    assert!(gone.steps[0].description.contains("is gone"), "{gone:?}");
-}
-
-#[test]
-fn one_spelling_of_a_reference_becomes_the_other_without_a_step() {
-    let from = "owner: {type: uuid, nullable: true, references: users.id}";
-    for to in [
-        "owner: {type: relation, nullable: true, relation: {collection: users}}",
-        "owner: {type: relation, nullable: true, relation: {collection: users, field: id, onDelete: restrict, displayName: name}}",
-    ] {
-        let plan = plan(&schema(BASE), &variant(from, to));
-        assert!(plan.is_empty(), "{plan:?}");
-    }
-}
-
 #[tokio::test]
 async fn fields_may_change_places() {
     let to = schema(
