@@ -184,7 +184,7 @@ impl Cluster {
     async fn new_links(&self) -> Links {
         let (inbound, nats, database, control, public) = tokio::join!(
             Link::open(),
-            Link::to(self.nats.address()),
+            Link::to_nats(self.nats.address()),
             Link::to(self.database.address()),
             Link::to(self.control.address()),
             Link::open()
@@ -370,6 +370,20 @@ impl Cluster {
     pub async fn terminate(&mut self, part: Part, number: usize) -> Option<i32> {
         let process = self.node_mut(part, number).process.take();
         process.expect("it runs").terminate().await
+    }
+
+    /// `SIGTERM` to an engine, and waits for its end.
+    pub async fn terminate_engine(&mut self, part: Part) {
+        match part {
+            Part::Nats => self.nats.terminate().await,
+            Part::Database => self.database.terminate().await,
+            _ => panic!("{part:?} is a role"),
+        }
+    }
+
+    /// Runs one statement on the libSQL server itself, past every role and link: its rows, each value as text.
+    pub async fn sql(&self, sql: &str) -> Result<Vec<Vec<String>>, String> {
+        self.database.sql(sql).await
     }
 
     /// Starts a part again that was killed or terminated, and waits until it serves. A node of a linked cluster

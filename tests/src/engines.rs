@@ -2,13 +2,18 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::{Launch, Process, words};
 use crate::project::repository;
 use crate::{Http, eventually};
+
+/// The answer to one statement.
+const SQL_WITHIN: Duration = Duration::from_secs(10);
 
 /// A server that can be killed and started again at its address.
 #[derive(Debug)]
@@ -72,6 +77,38 @@ impl Engine {
         if let Some(mut process) = self.process.take() {
             process.kill().await;
         }
+    }
+
+    /// `SIGTERM`, and waits for the end.
+    pub(crate) async fn terminate(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.terminate().await;
+        }
+    }
+
+    /// Runs one statement on a libSQL server: its rows, each value as text, null as nothing.
+    pub(crate) async fn sql(&self, sql: &str) -> Result<Vec<Vec<String>>, String> {
+        let http = Http::new(&format!("http://{}", self.address));
+        let requests = json!([{"type": "execute", "stmt": {"sql": sql}}, {"type": "close"}]);
+        let body = json!({ "requests": requests }).to_string();
+        let headers = [("content-type", "application/json")];
+        let sent = http.try_send(http::Method::POST, "/v2/pipeline", &headers, body);
+        let reply = tokio::time::timeout(SQL_WITHIN, sent)
+            .await
+            .map_err(|_| "no answer")??;
+        let answer: Value = serde_json::from_str(&reply.text).map_err(|_| reply.text.clone())?;
+        let rows = answer["results"][0]["response"]["result"]["rows"].as_array();
+        let rows = rows.ok_or(reply.text)?.iter().map(|row| {
+            let cells = row.as_array().into_iter().flatten();
+            cells
+                .map(|cell| match &cell["value"] {
+                    Value::String(text) => text.clone(),
+                    Value::Null => String::new(),
+                    other => other.to_string(),
+                })
+                .collect()
+        });
+        Ok(rows.collect())
     }
 
     /// Everything that it kept is gone; it must have been killed.
@@ -207,25 +244,18 @@ mod tests {
     async fn engines_come_back_at_their_address_and_the_database_keeps_its_data() {
         let folder = tempfile::tempdir().expect("a folder");
         let (mut nats, mut database) = tokio::join!(Engine::nats(), Engine::database(folder.path()));
-        let http = Http::new(&format!("http://{}", database.address()));
-        let run = async |sql: &str| {
-            let body = serde_json::json!({"requests": [{"type": "execute", "stmt": {"sql": sql}}, {"type": "close"}]});
-            http.post("/v2/pipeline", &body).await.json()["results"][0].clone()
-        };
-        run("CREATE TABLE t (x)").await;
-        run("INSERT INTO t VALUES (7)").await;
+        database.sql("CREATE TABLE t (x)").await.expect("a table");
+        database.sql("INSERT INTO t VALUES (7)").await.expect("a row");
         nats.kill().await;
         nats.wipe();
         database.kill().await;
         tokio::join!(nats.restart(), database.restart());
-        let found = run("SELECT x FROM t").await;
-        assert_eq!(found["response"]["result"]["rows"][0][0]["value"], "7", "{found}");
+        assert_eq!(database.sql("SELECT x FROM t").await, Ok(vec![vec!["7".to_owned()]]));
+        database.terminate().await;
+        database.restart().await;
+        assert_eq!(database.sql("SELECT x FROM t").await, Ok(vec![vec!["7".to_owned()]]));
         // 2 is FULL.
-        let synced = run("PRAGMA synchronous").await;
-        assert_eq!(
-            synced["response"]["result"]["rows"][0][0]["value"], "2",
-            "{synced}"
-        );
+        assert_eq!(database.sql("PRAGMA synchronous").await, Ok(vec![vec!["2".to_owned()]]));
         let mut stream = tokio::net::TcpStream::connect(nats.address())
             .await
             .expect("NATS accepts");

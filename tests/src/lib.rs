@@ -7,14 +7,16 @@ mod http;
 mod link;
 mod process;
 mod project;
+mod random;
 mod server;
 mod socket;
 mod wait;
 
 pub use cluster::{Cluster, Links, Part, Shape};
 pub use http::{Http, Reply};
-pub use link::{Flow, Link};
+pub use link::{Flow, Link, Mischief};
 pub use project::Project;
+pub use random::Random;
 pub use server::{Form, Server};
 pub use socket::Socket;
 pub use wait::eventually;

@@ -1,8 +1,11 @@
-//! A TCP link between two processes that can be cut, frozen, delayed and throttled: a proxy on the loopback.
+//! A TCP link between two processes that can be cut, frozen, delayed and throttled, and whose NATS messages can be
+//! tampered with: a proxy on the loopback.
+
+mod messages;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
+
+use self::messages::Messages;
 
 /// Bytes that are read at once.
 const CHUNK: usize = 16 << 10;
@@ -32,6 +37,21 @@ pub enum Flow {
     Delay(Duration),
     /// At most this many bytes a second, for each direction of a connection.
     Throttle(u32),
+    /// Messages from a NATS server are lost, doubled and late; on a link to anything else as [`Flow::Pass`].
+    Mischief(Mischief),
+}
+
+/// What happens to NATS messages, as a seed chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mischief {
+    /// Repeats the choices.
+    pub seed: u64,
+    /// Of a hundred messages, those that never arrive.
+    pub lost: u8,
+    /// Those that arrive twice.
+    pub doubled: u8,
+    /// Those that others overtake. The three together are at most 100.
+    pub late: u8,
 }
 
 /// The link; everything on it ends when it is dropped.
@@ -48,6 +68,9 @@ struct Shared {
     flow: watch::Sender<Flow>,
     connections: AtomicUsize,
     carried: AtomicU64,
+    disturbed: AtomicU64,
+    /// A NATS server is at the other end.
+    nats: AtomicBool,
 }
 
 impl Link {
@@ -64,6 +87,8 @@ impl Link {
             flow: watch::Sender::new(Flow::Pass),
             connections: AtomicUsize::new(0),
             carried: AtomicU64::new(0),
+            disturbed: AtomicU64::new(0),
+            nats: AtomicBool::new(false),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Self {
@@ -76,6 +101,14 @@ impl Link {
     /// A link to that address.
     pub async fn to(target: SocketAddr) -> Self {
         let link = Self::open().await;
+        link.aim(target);
+        link
+    }
+
+    /// A link to the NATS server at that address, which knows its messages.
+    pub async fn to_nats(target: SocketAddr) -> Self {
+        let link = Self::open().await;
+        link.shared.nats.store(true, Ordering::Release);
         link.aim(target);
         link
     }
@@ -103,6 +136,11 @@ impl Link {
     /// Bytes carried so far, both directions together.
     pub fn carried(&self) -> u64 {
         self.shared.carried.load(Ordering::Acquire)
+    }
+
+    /// NATS messages that were tampered with so far.
+    pub fn disturbed(&self) -> u64 {
+        self.shared.disturbed.load(Ordering::Acquire)
     }
 }
 
@@ -157,9 +195,10 @@ async fn carry(client: TcpStream, shared: &Shared) -> io::Result<()> {
         server.set_nodelay(true)?;
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
+        let messages = shared.nats.load(Ordering::Acquire).then(Messages::default);
         tokio::try_join!(
-            direction(from_client, to_server, shared),
-            direction(from_server, to_client, shared)
+            direction((from_client, to_server), None, shared),
+            direction((from_server, to_client), messages, shared)
         )?;
         Ok(())
     };
@@ -170,7 +209,11 @@ async fn carry(client: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 /// Carries one direction to its end, which is passed on.
-async fn direction(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared) -> io::Result<()> {
+async fn direction(
+    (mut from, mut to): (OwnedReadHalf, OwnedWriteHalf),
+    mut messages: Option<Messages>,
+    shared: &Shared,
+) -> io::Result<()> {
     let (sender, mut under_way) = mpsc::channel::<(Instant, Bytes)>(UNDER_WAY);
     let read = async {
         let mut buffer = vec![0; CHUNK];
@@ -187,7 +230,18 @@ async fn direction(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Sha
         let mut flow = shared.flow.subscribe();
         while let Some((read_at, chunk)) = under_way.recv().await {
             leave(&mut flow, read_at, chunk.len()).await;
-            to.write_all(&chunk).await?;
+            match &mut messages {
+                None => to.write_all(&chunk).await?,
+                Some(messages) => {
+                    let mischief = match *flow.borrow() {
+                        Flow::Mischief(mischief) => Some(mischief),
+                        _ => None,
+                    };
+                    let passed = messages.pass(&chunk, mischief);
+                    shared.disturbed.fetch_add(passed.disturbed, Ordering::AcqRel);
+                    to.write_all(&passed.bytes).await?;
+                }
+            }
             shared.carried.fetch_add(chunk.len() as u64, Ordering::AcqRel);
         }
         to.shutdown().await
@@ -200,7 +254,7 @@ async fn leave(flow: &mut watch::Receiver<Flow>, read_at: Instant, length: usize
     let taken_up = Instant::now();
     loop {
         let until = match *flow.borrow_and_update() {
-            Flow::Pass => return,
+            Flow::Pass | Flow::Mischief(_) => return,
             Flow::Cut | Flow::Freeze => None,
             Flow::Delay(delay) => Some(read_at + delay),
             Flow::Throttle(rate) => {
