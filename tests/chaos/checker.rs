@@ -2,18 +2,21 @@
 //!
 //! - An acknowledged write is in the database, unless its own client's later writes explain why not.
 //! - A write that nobody acknowledged was applied once or not at all, and nothing is there that nobody wrote.
-//! - Every live query's frames follow each other, two clients of one query hold the same at the same position, and
-//!   each ends with what the database holds.
+//! - Every live query's frames follow each other and show, at each position that they name, what the change log up to
+//!   there makes of the query; each ends with what the database holds.
+//! - In each epoch of the writer's lease one writer wrote.
 //! - Clients see errors only while a fault holds, and until everything is served again.
+
+mod log;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use serde_json::Value;
 
+use self::log::Log;
 use crate::transcript::{self, Event};
 use crate::view::View;
 
@@ -26,6 +29,8 @@ pub(crate) struct Report {
     frames: u64,
     resets: u64,
     connections: u64,
+    positions: u64,
+    epochs: u64,
     slowest_recovery: u64,
 }
 
@@ -33,12 +38,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} writes acknowledged, {} unanswered, {} frames ({} resets) on {} connections, slowest recovery {} ms, {} problems",
+            "{} writes acknowledged, {} unanswered, {} frames ({} resets) on {} connections, {} positions compared with the log, {} epochs, slowest recovery {} ms, {} problems",
             self.acknowledged,
             self.unknown,
             self.frames,
             self.resets,
             self.connections,
+            self.positions,
+            self.epochs,
             self.slowest_recovery,
             self.problems.len()
         )
@@ -57,6 +64,15 @@ pub(crate) fn check(folder: &Path) -> Report {
         checker.follow(&transcript::name(&path), transcript::read(&path));
     }
     checker.compare();
+    let Checker {
+        log,
+        shown,
+        all,
+        report,
+        ..
+    } = &mut checker;
+    report.positions = shown.values().map(|at| at.len() as u64).sum();
+    report.problems.extend(log.disagreements(shown, all));
     checker.report
 }
 
@@ -75,8 +91,17 @@ struct Checker {
     all: BTreeMap<String, Value>,
     /// The answers to the live queries' own queries at the end.
     lists: HashMap<String, Value>,
-    /// What was shown of a query at a position.
-    shown: HashMap<(String, u64), u64>,
+    /// What was shown of each query at a position, and to whom.
+    shown: HashMap<String, BTreeMap<u64, Shown>>,
+    log: Log,
+    /// The writer of each epoch.
+    epochs: HashMap<u64, String>,
+}
+
+#[derive(Debug, Clone)]
+struct Shown {
+    hash: u64,
+    reader: String,
 }
 
 #[derive(Default)]
@@ -166,15 +191,39 @@ impl Checker {
             .iter()
             .flat_map(|path| transcript::read(path))
         {
-            if event.event == "list" {
-                self.lists
-                    .insert(event.data["query"].to_string(), event.data["list"].clone());
-                continue;
+            match event.event.as_str() {
+                "list" => {
+                    let list = event.data["list"].clone();
+                    self.lists.insert(event.data["query"].to_string(), list);
+                }
+                "change" => {
+                    let problem = self.log.push(&event.data).err();
+                    self.report.problems.extend(problem);
+                }
+                "epoch" => self.wrote(&event.data),
+                _ => {
+                    for doc in event.data.as_array().into_iter().flatten() {
+                        let id = doc["id"].as_str().unwrap_or_default().to_owned();
+                        self.see(doc, "the database");
+                        self.all.insert(id, doc.clone());
+                    }
+                }
             }
-            for doc in event.data.as_array().into_iter().flatten() {
-                let id = doc["id"].as_str().unwrap_or_default().to_owned();
-                self.see(doc, "the database");
-                self.all.insert(id, doc.clone());
+        }
+    }
+
+    /// Somebody wrote while the lease had that epoch.
+    fn wrote(&mut self, data: &Value) {
+        let epoch = data["epoch"].as_u64().unwrap_or_default();
+        let writer = data["writer"].as_str().unwrap_or_default().to_owned();
+        match self.epochs.entry(epoch) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(writer);
+                self.report.epochs += 1;
+            }
+            Entry::Occupied(occupied) => {
+                let problem = format!("{} and {writer} both wrote in epoch {epoch}", occupied.get());
+                self.problem(problem);
             }
         }
     }
@@ -241,23 +290,18 @@ impl Checker {
         for doc in lists.into_iter().filter_map(Value::as_array).flatten() {
             self.see(doc, name);
         }
-        let mut hasher = DefaultHasher::new();
-        (view.total(), view.docs().len()).hash(&mut hasher);
-        view.docs()
-            .iter()
-            .for_each(|doc| doc.to_string().hash(&mut hasher));
-        let hash = hasher.finish();
         let at = view.at().unwrap_or_default();
-        match self.shown.entry((query.to_owned(), at)) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(hash);
-            }
-            Entry::Occupied(occupied) if *occupied.get() != hash => {
-                self.problem(format!(
-                    "two clients of {query} hold different things at {at}; one is {name}"
-                ));
-            }
-            Entry::Occupied(_) => {}
+        let shown = Shown {
+            hash: view.hash(),
+            reader: name.to_owned(),
+        };
+        let of_query = self.shown.entry(query.to_owned()).or_default();
+        let first = of_query.entry(at).or_insert_with(|| shown.clone());
+        if first.hash != shown.hash {
+            let other = first.reader.clone();
+            self.problem(format!(
+                "{other} and {name} hold different things of {query} at {at}"
+            ));
         }
     }
 

@@ -5,7 +5,6 @@
 
 mod checker;
 mod nemesis;
-mod random;
 mod reader;
 mod run;
 mod system;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use alyx_tests::Socket;
+use alyx_tests::{Random, Socket};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::random::Random;
 use crate::transcript::Transcript;
 use crate::view::View;
 

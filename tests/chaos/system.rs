@@ -1,7 +1,13 @@
 //! What is disturbed: the embedded server behind a link, or a cluster with a link on every way.
 
+mod audit;
+
+use alyx_store::{EmbeddedOptions, Store};
 use alyx_tests::{Cluster, Flow, Form, Link, Links, Part, Project, Server, Shape};
 use rustix::process::Signal;
+use serde_json::Value;
+
+pub(crate) use self::audit::Lease;
 
 /// The collection of the run.
 pub(crate) const COLLECTION: &str = "entries";
@@ -14,6 +20,22 @@ collections:
       content: {type: string}
       rank: {type: int, index: true}
 ";
+
+/// Writes what its caller would have written itself, through `ctx.db`.
+const FUNCTION: &str = "
+export default async function (ctx) {
+  const { op, id, doc } = ctx.input;
+  if (op === 'create') return await ctx.db.entries.create(doc);
+  if (op === 'update') return await ctx.db.entries.update(id, doc);
+  return await ctx.db.entries.delete(id);
+}
+";
+
+/// The function of the run.
+pub(crate) const FUNCTION_PATH: &str = "/api/functions/enter";
+
+/// Calls end sooner than by default, as callers here have less patience.
+const ENV: [(&str, &str); 1] = [("ALYX_FUNCTIONS_TIMEOUT", "4s")];
 
 /// A way that can be disturbed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +65,10 @@ enum Running {
 impl System {
     pub(crate) async fn start(form: Form) -> Self {
         let project = Project::with_schema(SCHEMA);
+        project.write("functions/enter.js", FUNCTION);
         let running = match form {
             Form::Embedded => {
-                let server = Server::start_with(&project, &["serve"], &[]).await;
+                let server = Server::start_with(&project, &["serve"], &ENV).await;
                 let link = Link::to(address(&server)).await;
                 Running::Embedded {
                     server: Some(server),
@@ -57,7 +80,9 @@ impl System {
                     linked: true,
                     ..Shape::default()
                 };
-                Running::Cluster(Cluster::start_with(&project, shape, &[]).await)
+                let cluster = Cluster::start_with(&project, shape, &ENV).await;
+                audit::begin(&cluster).await;
+                Running::Cluster(cluster)
             }
         };
         Self { project, running }
@@ -104,6 +129,7 @@ impl System {
                 Part::RealtimeNode,
                 &[Way::Inbound, Way::Nats, Way::Database, Way::Control],
             ))
+            .chain(of(Part::FunctionWorker, &[Way::Inbound, Way::Control]))
             .collect(),
         }
     }
@@ -119,8 +145,16 @@ impl System {
         }
     }
 
+    /// The same in the order of a rolling restart; engines are not part of one.
+    pub(crate) fn roles(&self) -> Vec<(Part, usize)> {
+        let mut roles = self.parts();
+        roles.retain(|(part, _)| !is_engine(*part));
+        roles
+    }
+
     pub(crate) async fn terminate(&mut self, part: Part, number: usize) {
         let code = match &mut self.running {
+            Running::Cluster(cluster) if is_engine(part) => return cluster.terminate_engine(part).await,
             Running::Embedded { server, .. } => server.take().expect("it runs").terminate().await,
             Running::Cluster(cluster) => cluster.terminate(part, number).await,
         };
@@ -131,7 +165,7 @@ impl System {
     pub(crate) async fn restart(&mut self, part: Part, number: usize) {
         match &mut self.running {
             Running::Embedded { server, link } => {
-                let again = Server::start_with(&self.project, &["serve"], &[]).await;
+                let again = Server::start_with(&self.project, &["serve"], &ENV).await;
                 link.aim(address(&again));
                 *server = Some(again);
             }
@@ -175,6 +209,47 @@ impl System {
         }
     }
 
+    /// Who may write now; nothing where the database is away, or is the process's own.
+    pub(crate) async fn lease(&self) -> Option<Lease> {
+        match &self.running {
+            Running::Embedded { .. } => None,
+            Running::Cluster(cluster) => audit::lease(cluster).await,
+        }
+    }
+
+    /// Which writers wrote in each epoch of the lease, as the database itself saw it; nothing without a lease.
+    pub(crate) async fn epochs(&self) -> Value {
+        match &self.running {
+            Running::Embedded { .. } => Value::Null,
+            Running::Cluster(cluster) => audit::epochs(cluster).await,
+        }
+    }
+
+    /// NATS messages that were tampered with so far.
+    pub(crate) fn disturbed(&self) -> u64 {
+        let Running::Cluster(cluster) = &self.running else {
+            return 0;
+        };
+        let ways = self.ways().into_iter().filter(|(_, _, way)| *way == Way::Nats);
+        ways.map(|(part, number, _)| cluster.links(part, number).nats.disturbed())
+            .sum()
+    }
+
+    /// The whole change log, oldest first. The embedded server is stopped for it.
+    pub(crate) async fn log(&mut self) -> Vec<Value> {
+        match &mut self.running {
+            Running::Embedded { server, .. } => {
+                let server = server.take().expect("it runs");
+                assert_eq!(server.terminate().await, Some(0), "it stops in order");
+                let file = self.project.path().join("alyx.db");
+                let store =
+                    Store::open_embedded(EmbeddedOptions::new(file), |_| {}).expect("the database opens");
+                audit::log_of(&store).await
+            }
+            Running::Cluster(cluster) => audit::log(cluster).await,
+        }
+    }
+
     /// What its processes printed since they were last started.
     pub(crate) fn output(&self) -> String {
         match &self.running {
@@ -182,6 +257,10 @@ impl System {
             Running::Cluster(cluster) => cluster.output(),
         }
     }
+}
+
+fn is_engine(part: Part) -> bool {
+    matches!(part, Part::Nats | Part::Database)
 }
 
 fn address(server: &Server) -> std::net::SocketAddr {

@@ -1,8 +1,39 @@
 //! A live query as a client holds it.
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde_json::Value;
+
+/// A document with what tells it from others at a glance, as a long run compares many.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Doc {
+    pub(crate) value: Value,
+    pub(crate) hash: u64,
+}
+
+impl Doc {
+    pub(crate) fn new(value: Value) -> Self {
+        let mut hasher = DefaultHasher::new();
+        // By name, as not every map keeps its keys in the same order.
+        let mut fields: Vec<_> = value.as_object().into_iter().flatten().collect();
+        fields.sort_by_key(|(name, _)| *name);
+        for (name, value) in fields {
+            (name, value.to_string()).hash(&mut hasher);
+        }
+        let hash = hasher.finish();
+        Self { value, hash }
+    }
+}
+
+/// What tells a window from others.
+pub(crate) fn hash_of(total: u64, docs: impl Iterator<Item = u64>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    total.hash(&mut hasher);
+    docs.for_each(|doc| doc.hash(&mut hasher));
+    hasher.finish()
+}
 
 /// The window at a position; `None` before the first snapshot of a connection.
 #[derive(Debug, Clone, Default)]
@@ -15,7 +46,7 @@ struct Held {
     at: u64,
     total: u64,
     /// Shared, as views are cloned with every frame.
-    docs: Vec<Arc<Value>>,
+    docs: Vec<Arc<Doc>>,
 }
 
 impl View {
@@ -37,14 +68,14 @@ impl View {
     }
 
     /// The documents in order.
-    pub(crate) fn docs(&self) -> &[Arc<Value>] {
+    pub(crate) fn docs(&self) -> &[Arc<Doc>] {
         self.held.as_ref().map_or(&[], |held| &held.docs)
     }
 
     /// Whether it shows just what a list over REST does.
     pub(crate) fn shows(&self, list: &Value) -> bool {
         let docs = list["docs"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let same = docs.iter().eq(self.docs().iter().map(Arc::as_ref));
+        let same = docs.iter().eq(self.docs().iter().map(|doc| &doc.value));
         same && self.total().is_some() && list["total"].as_u64() == self.total()
     }
 
@@ -53,17 +84,23 @@ impl View {
         self.held.as_ref().map(|held| held.total)
     }
 
+    /// What tells it from others.
+    pub(crate) fn hash(&self) -> u64 {
+        let docs = self.docs().iter().map(|doc| doc.hash);
+        hash_of(self.total().unwrap_or_default(), docs)
+    }
+
     fn reset(&mut self, payload: &Value) -> Result<(), String> {
         let held = Held {
             at: number(payload, "seq")?,
             total: number(payload, "total")?,
-            docs: list(&payload["docs"])?.iter().cloned().map(Arc::new).collect(),
+            docs: list(&payload["docs"])?.iter().cloned().map(shared).collect(),
         };
         let again = payload["reset"] == true;
         if self.held.is_some() && !again {
             return Err("a second snapshot that is not marked as a reset".to_owned());
         }
-        unique(&held.docs)?;
+        unique(held.docs.iter())?;
         self.held = Some(held);
         Ok(())
     }
@@ -92,9 +129,10 @@ impl View {
                     return Err(format!("{} is among the {kind}", doc["id"]));
                 }
                 let place = place.as_u64().and_then(|place| usize::try_from(place).ok());
-                entering.push((place.ok_or("a place is a number")?, Arc::new(doc.clone())));
+                entering.push((place.ok_or("a place is a number")?, shared(doc.clone())));
             }
         }
+        unique(entering.iter().map(|(_, doc)| doc))?;
         entering.sort_by_key(|(place, _)| *place);
         for (place, doc) in entering {
             if place > held.docs.len() {
@@ -104,13 +142,13 @@ impl View {
         }
         held.at = to;
         held.total = number(payload, "total")?;
-        unique(&held.docs)
+        Ok(())
     }
 }
 
 impl Held {
-    fn remove(&mut self, id: &Value) -> Option<Arc<Value>> {
-        let place = self.docs.iter().position(|doc| doc["id"] == *id)?;
+    fn remove(&mut self, id: &Value) -> Option<Arc<Doc>> {
+        let place = self.docs.iter().position(|doc| doc.value["id"] == *id)?;
         Some(self.docs.remove(place))
     }
 }
@@ -123,11 +161,14 @@ fn list(value: &Value) -> Result<&Vec<Value>, String> {
     value.as_array().ok_or_else(|| format!("{value} is no list"))
 }
 
-fn unique(docs: &[Arc<Value>]) -> Result<(), String> {
-    let mut ids: Vec<&str> = docs.iter().filter_map(|doc| doc["id"].as_str()).collect();
-    ids.sort_unstable();
-    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(format!("{} is there twice", pair[0])),
+fn shared(value: Value) -> Arc<Doc> {
+    Arc::new(Doc::new(value))
+}
+
+fn unique<'a>(mut docs: impl Iterator<Item = &'a Arc<Doc>>) -> Result<(), String> {
+    let mut ids = HashSet::new();
+    match docs.find(|doc| !ids.insert(doc.value["id"].as_str())) {
+        Some(doc) => Err(format!("{} is there twice", doc.value["id"])),
         None => Ok(()),
     }
 }

@@ -250,12 +250,21 @@ mod tests {
         nats.wipe();
         database.kill().await;
         tokio::join!(nats.restart(), database.restart());
-        assert_eq!(database.sql("SELECT x FROM t").await, Ok(vec![vec!["7".to_owned()]]));
+        assert_eq!(
+            database.sql("SELECT x FROM t").await,
+            Ok(vec![vec!["7".to_owned()]])
+        );
         database.terminate().await;
         database.restart().await;
-        assert_eq!(database.sql("SELECT x FROM t").await, Ok(vec![vec!["7".to_owned()]]));
+        assert_eq!(
+            database.sql("SELECT x FROM t").await,
+            Ok(vec![vec!["7".to_owned()]])
+        );
         // 2 is FULL.
-        assert_eq!(database.sql("PRAGMA synchronous").await, Ok(vec![vec!["2".to_owned()]]));
+        assert_eq!(
+            database.sql("PRAGMA synchronous").await,
+            Ok(vec![vec!["2".to_owned()]])
+        );
         let mut stream = tokio::net::TcpStream::connect(nats.address())
             .await
             .expect("NATS accepts");

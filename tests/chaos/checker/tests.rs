@@ -11,6 +11,12 @@ struct Run {
     readers: [Vec<(&'static str, Value)>; 2],
     all: Vec<Value>,
     list: Value,
+    log: Vec<Value>,
+    epochs: Vec<Value>,
+}
+
+fn change(seq: u64, op: &str, old: &Value, new: &Value) -> Value {
+    json!({"seq": seq, "op": op, "old": old, "new": new, "ends_commit": seq != 3})
 }
 
 fn doc(id: &str, content: &str) -> Value {
@@ -32,13 +38,13 @@ fn insert(new: &Value, place: u64, from: u64, to: u64, total: u64) -> Value {
 }
 
 fn sound() -> Run {
-    let (a, b) = (doc("a", "w0-1"), doc("b", "w0-2"));
+    let (a, b, c) = (doc("a", "w0-1"), doc("b", "w0-2"), doc("c", "w0-3"));
     let query = json!({"collection": "entries"});
     Run {
         writer: vec![
             ("acknowledged", write("create", "a", "w0-1", &a)),
             ("acknowledged", write("create", "b", "w0-2", &b)),
-            ("acknowledged", write("create", "c", "w0-3", &doc("c", "w0-3"))),
+            ("acknowledged", write("create", "c", "w0-3", &c)),
             ("acknowledged", write("delete", "c", "w0-4", &Value::Null)),
         ],
         readers: [
@@ -60,6 +66,17 @@ fn sound() -> Run {
         ],
         all: vec![a.clone(), b.clone()],
         list: json!({"docs": [a, b], "total": 2}),
+        log: vec![
+            change(1, "insert", &Value::Null, &a),
+            change(2, "insert", &Value::Null, &b),
+            change(3, "insert", &Value::Null, &c),
+            change(4, "delete", &c, &Value::Null),
+        ],
+        epochs: vec![
+            json!({"epoch": 1, "writer": "A", "changes": 2}),
+            json!({"epoch": 2, "writer": "B", "changes": 1}),
+            json!({"epoch": 3, "writer": "A", "changes": 1}),
+        ],
     }
 }
 
@@ -84,6 +101,12 @@ fn problems(run: &Run) -> String {
     let mut last = create("final");
     last.write("all", json!(run.all));
     last.write("list", json!({"query": run.readers[0][0].1, "list": run.list}));
+    run.epochs
+        .iter()
+        .for_each(|epoch| last.write("epoch", epoch.clone()));
+    run.log
+        .iter()
+        .for_each(|change| last.write("change", change.clone()));
     drop((nemesis, writer, last));
     check(folder.path()).problems.join("\n")
 }
@@ -111,6 +134,7 @@ fn an_unanswered_write_may_have_been_applied_or_not() {
         let b = doc("b", "w0-9");
         run.all[1] = b.clone();
         run.list["docs"][1] = b.clone();
+        run.log[1]["new"] = b.clone();
         run.readers[0][4].1 = insert(&b, 1, 1, 4, 2);
         run.readers[1][5].1 = snapshot(&run.all, 4);
         assert_eq!(problems(&run), "");
@@ -153,8 +177,24 @@ fn every_kind_of_fault_in_the_server_is_found() {
     check("not marked as a reset", &|run| {
         run.readers[0].push(("frame", snapshot(&run.all, 5)));
     });
-    check("hold different things at 4", &|run| {
+    check("hold different things of", &|run| {
         run.readers[1][5].1["payload"]["docs"] = json!([run.all[1], run.all[0]]);
+    });
+    check(
+        "reader-0 shows {\"collection\":\"entries\"} at 4 otherwise than the log",
+        &|run| {
+            // Both clients are told the same, and it is wrong.
+            run.log[0]["new"]["rank"] = json!(7);
+        },
+    );
+    check("at 3, where no commit ends", &|run| {
+        run.readers[0][4].1 = insert(&run.all[1], 1, 1, 3, 2);
+    });
+    check("the log has 4 where 3 is due", &|run| drop(run.log.remove(2)));
+    check("a senseless change", &|run| run.log[1]["op"] = json!("delete"));
+    check("ends otherwise than its log", &|run| drop(run.log.pop()));
+    check("A and B both wrote in epoch 1", &|run| {
+        run.epochs[1]["epoch"] = json!(1)
     });
     check("reader-1 ends with", &|run| {
         run.readers[1].truncate(3);

@@ -46,7 +46,10 @@ impl Messages {
                 }
             }
         }
-        assert!(self.arrived.len() <= LONGEST, "this is not what a NATS server sends");
+        assert!(
+            self.arrived.len() <= LONGEST,
+            "this is not what a NATS server sends"
+        );
         passed
     }
 
@@ -119,7 +122,10 @@ mod tests {
         let payload = format!("MSG {number}\r\n");
         match number % 2 {
             0 => format!("MSG a.b 1 {}\r\n{payload}\r\n", payload.len()),
-            _ => format!("HMSG a.b 1 12 {}\r\nNATS/1.0\r\n\r\n{payload}\r\n", payload.len() + 12),
+            _ => format!(
+                "HMSG a.b 1 12 {}\r\nNATS/1.0\r\n\r\n{payload}\r\n",
+                payload.len() + 12
+            ),
         }
     }
 
@@ -142,7 +148,9 @@ mod tests {
 
     fn numbers(passed: &str) -> Vec<usize> {
         let lines = passed.lines().filter(|line| line.split(' ').count() == 2);
-        lines.filter_map(|line| line.strip_prefix("MSG ")?.parse().ok()).collect()
+        lines
+            .filter_map(|line| line.strip_prefix("MSG ")?.parse().ok())
+            .collect()
     }
 
     #[test]
@@ -158,19 +166,36 @@ mod tests {
     #[test]
     fn messages_are_lost_doubled_and_late_as_a_whole_and_a_seed_repeats_it() {
         let sent = sent(200);
-        let only = |lost, doubled, late| Mischief { lost, doubled, late, ..NONE };
+        let only = |lost, doubled, late| Mischief {
+            lost,
+            doubled,
+            late,
+            ..NONE
+        };
         let (all_lost, disturbed) = passed(&sent, 7, Some(only(100, 0, 0)));
-        assert_eq!((all_lost.as_str(), disturbed), ("INFO {\"a\":1}\r\nPING\r\n+OK\r\n", 200));
+        assert_eq!(
+            (all_lost.as_str(), disturbed),
+            ("INFO {\"a\":1}\r\nPING\r\n+OK\r\n", 200)
+        );
         let (doubled, _) = passed(&sent, 7, Some(only(0, 100, 0)));
-        assert_eq!(numbers(&doubled), (0..200).flat_map(|n| [n, n]).collect::<Vec<_>>());
+        assert_eq!(
+            numbers(&doubled),
+            (0..200).flat_map(|n| [n, n]).collect::<Vec<_>>()
+        );
         let (late, disturbed) = passed(&sent, 7, Some(only(0, 0, 30)));
         let late = numbers(&late);
         let overtaken = late.windows(2).filter(|pair| pair[0] > pair[1]).count();
         assert!(disturbed > 20 && overtaken > 10, "{disturbed} {late:?}");
-        assert!(late.len() > 190, "none is lost but what is still waiting: {late:?}");
+        assert!(
+            late.len() > 190,
+            "none is lost but what is still waiting: {late:?}"
+        );
         let mixed = only(20, 20, 20);
         assert_eq!(passed(&sent, 7, Some(mixed)), passed(&sent, 100, Some(mixed)));
-        assert_ne!(passed(&sent, 7, Some(mixed)), passed(&sent, 7, Some(Mischief { seed: 2, ..mixed })));
+        assert_ne!(
+            passed(&sent, 7, Some(mixed)),
+            passed(&sent, 7, Some(Mischief { seed: 2, ..mixed }))
+        );
     }
 
     #[test]
