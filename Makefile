@@ -1,9 +1,9 @@
 # make run    build the release binary and start the chat demo on http://localhost:8090
-# make test   install what the tests need and run all of them
-# make chaos  half an hour of faults against each form (ALYX_CHAOS_SECONDS, ALYX_CHAOS_SEED)
+# make test   install what the tests need and run all of them, with five minutes of faults
+# make chaos  an hour of faults, most of it against a cluster (ALYX_CHAOS_SECONDS, ALYX_CHAOS_SEED)
 # make bench  print our figures beside PocketBase's, measured in the same run
 
-.PHONY: build run test lint tools rust browser deploy chaos bench clean
+.PHONY: build run test lint tools rust browser deploy faults chaos bench clean
 
 build:
 	cargo build --release --workspace
@@ -12,7 +12,7 @@ build:
 run: build
 	cd examples/chat && ../../build/alyx dev
 
-test: tools lint rust browser deploy
+test: tools lint rust browser faults deploy
 
 lint:
 	cargo fmt --all --check
@@ -37,9 +37,20 @@ deploy: tools
 	./tests/deploy/helm.sh
 	ALYX_BIN=target/debug/alyx ./tests/deploy/compose.sh
 
+CHAOS = cargo test --package alyx-tests --test chaos -- --nocapture
+
+# Under a fresh seed, which is printed first; ALYX_CHAOS_SEED repeats a run's faults.
+faults: tools
+	cargo build --workspace --quiet
+	$(CHAOS) checker::
+	ALYX_CHAOS_SECONDS=60 $(CHAOS) embedded::
+	ALYX_CHAOS_SECONDS=240 $(CHAOS) cluster::
+
+# ALYX_CHAOS_SECONDS is the time of both forms together.
 chaos: tools
 	cargo build --workspace --quiet
-	ALYX_CHAOS_SECONDS=$${ALYX_CHAOS_SECONDS:-1800} cargo test --package alyx-tests --test chaos -- --nocapture
+	ALYX_CHAOS_SECONDS=$$(( $${ALYX_CHAOS_SECONDS:-3600} / 6 )) $(CHAOS) embedded::
+	ALYX_CHAOS_SECONDS=$$(( $${ALYX_CHAOS_SECONDS:-3600} * 5 / 6 )) $(CHAOS) cluster::
 
 bench: build tools
 	./scripts/install-bench-tools.sh

@@ -1,7 +1,8 @@
 //! The server under faults: a seeded nemesis disturbs it while clients write and follow live queries, everything that
 //! a client saw is written down, and a checker reads that afterwards.
 //!
-//! `ALYX_CHAOS_SECONDS` says for how long (30), `ALYX_CHAOS_SEED` repeats a run's faults.
+//! `ALYX_CHAOS_SECONDS` says for how long (30), `ALYX_CHAOS_SEED` repeats a run's faults. `make test` and `make chaos` run
+//! it.
 
 mod checker;
 mod nemesis;

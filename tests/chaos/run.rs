@@ -72,13 +72,13 @@ pub(crate) async fn run(form: Form) {
             .into_iter()
             .map(|reader| reader.run(readers_stop.clone())),
     );
-    let faults = async {
-        let transcript = Transcript::create(&folder, "nemesis", &clock);
-        let count = disturb(&mut system, &entrances, &seen, (length, &mut random), transcript).await;
-        stop_writers.send_replace(true);
-        count
-    };
     let writes_and_end = async {
+        let faults = async {
+            let transcript = Transcript::create(&folder, "nemesis", &clock);
+            let count = disturb(&mut system, &entrances, &seen, (length, &mut random), transcript).await;
+            stop_writers.send_replace(true);
+            count
+        };
         let (_, count) = tokio::join!(writers, faults);
         let truth = settled(&entrances[0], &queries, &seen).await;
         stop_readers.send_replace(true);
@@ -189,7 +189,7 @@ fn setting(name: &str) -> Option<u64> {
 
 fn fresh_seed() -> u64 {
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
-    Random::new(u64::from(since.subsec_nanos()) ^ since.as_secs()).next() % 1_000_000_000
+    Random::new(u64::from(since.subsec_nanos()) ^ since.as_secs()).number() % 1_000_000_000
 }
 
 /// A folder of this run's own, outside of what Cargo looks after. It stays behind where the run fails.

@@ -84,7 +84,9 @@ impl Log {
         }
         let mut end = BTreeMap::new();
         for change in &self.changes {
-            change.old.iter().for_each(|id| drop(end.remove(id.as_str())));
+            if let Some(id) = &change.old {
+                end.remove(id.as_str());
+            }
             if let Some(doc) = &change.new {
                 end.insert(doc.value["id"].as_str().unwrap_or_default(), &doc.value);
             }
@@ -147,7 +149,9 @@ impl Window {
 
     fn take(&mut self, change: &Change) {
         let before = change.old.as_ref().and_then(|id| self.keys.remove(id));
-        before.iter().for_each(|key| drop(self.docs.remove(key)));
+        if let Some(key) = before {
+            self.docs.remove(&key);
+        }
         let Some(doc) = change.new.as_ref().filter(|doc| self.matches(&doc.value)) else {
             return;
         };
