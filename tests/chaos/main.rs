@@ -8,6 +8,7 @@ mod checker;
 mod nemesis;
 mod reader;
 mod run;
+mod strain;
 mod system;
 mod transcript;
 mod view;

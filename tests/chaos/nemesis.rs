@@ -1,13 +1,17 @@
-//! What is done to the system, by a seed.
+//! What is done to the system.
+
+mod deck;
 
 use std::time::Duration;
 
-use alyx_tests::{Flow, Mischief, Part, Random, eventually};
+use alyx_tests::{Flow, Mischief, Part, eventually};
 use serde_json::{Value, json};
 
+pub(crate) use self::deck::{Blow, Deck};
+use crate::strain::{Mark, Strain};
 use crate::system::{Lease, System, Way};
 
-/// One fault. It holds for a while and is then undone.
+/// One fault. It begins, holds for a while and is then undone.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
     /// `kill -9` (NATS loses its data too); undone by starting it again.
@@ -27,95 +31,120 @@ pub(crate) enum Fault {
     Mischief(Mischief),
 }
 
-impl Fault {
-    /// The next fault for that system.
-    pub(crate) fn choose(system: &System, random: &mut Random) -> Self {
-        let (part, number) = *random.pick(&system.parts());
-        let has_cluster = system.parts().len() > 1;
-        match random.below(40) {
-            0 if has_cluster => Self::RollingRestart,
-            1..=2 if has_cluster => Self::Usurp,
-            3..=7 if has_cluster => Self::Mischief(Mischief {
-                seed: random.number(),
-                lost: percent(random),
-                doubled: percent(random),
-                late: percent(random),
-            }),
-            0..=12 => Self::Kill(part, number),
-            13..=16 => Self::Terminate(part, number),
-            17..=22 => Self::Freeze(part, number),
-            _ => {
-                let way = *random.pick(&system.ways());
-                let flow = match random.below(5) {
-                    0 | 1 => Flow::Cut,
-                    2 => Flow::Freeze,
-                    3 => Flow::Delay(random.millis(5, 300)),
-                    _ => Flow::Throttle(20_000),
-                };
-                Self::Link(way, flow)
-            }
-        }
-    }
+/// What remains to be said of a fault that is undone.
+#[derive(Debug)]
+pub(crate) struct Undone {
+    /// From when on clients may expect to be served again: a role that is only just starting has that time for it.
+    pub(crate) at: Mark,
+    pub(crate) told: Value,
+}
 
-    /// Does it, holds it, undoes it; what is worth telling of it.
-    pub(crate) async fn strike(self, system: &mut System, hold: Duration) -> Value {
+impl Fault {
+    /// Does it; what is worth telling of it.
+    pub(crate) async fn begin(self, system: &mut System) -> Value {
         match self {
-            Self::Kill(part, number) => {
-                system.kill(part, number).await;
-                tokio::time::sleep(hold).await;
-                system.restart(part, number).await;
-            }
-            Self::Terminate(part, number) => {
-                system.terminate(part, number).await;
-                system.restart(part, number).await;
-            }
+            Self::Kill(part, number) => system.kill(part, number).await,
+            Self::Terminate(part, number) => system.terminate(part, number).await,
             Self::RollingRestart => {
                 for (part, number) in system.roles() {
                     system.terminate(part, number).await;
                     system.restart(part, number).await;
+                    system.healthy().await;
                 }
             }
-            Self::Freeze(part, number) => {
-                system.pause(part, number);
-                tokio::time::sleep(hold).await;
-                system.resume(part, number);
-            }
-            Self::Usurp => return usurp(system, hold).await,
-            Self::Link(way, flow) => {
-                system.set(way, flow);
-                tokio::time::sleep(hold).await;
-                system.set(way, Flow::Pass);
-            }
+            Self::Freeze(part, number) => system.pause(part, number),
+            Self::Usurp => return usurp(system).await,
+            Self::Link(way, flow) => system.set(way, flow),
             Self::Mischief(mischief) => {
-                let before = system.disturbed();
-                let ways = system.ways().into_iter().filter(|(_, _, way)| *way == Way::Nats);
-                let ways: Vec<_> = ways.collect();
-                for (number, way) in (0..).zip(&ways) {
+                for (number, way) in (0..).zip(nats_ways(system)) {
                     let seed = mischief.seed.wrapping_add(number);
-                    system.set(*way, Flow::Mischief(Mischief { seed, ..mischief }));
+                    system.set(way, Flow::Mischief(Mischief { seed, ..mischief }));
                 }
-                tokio::time::sleep(hold).await;
-                ways.into_iter().for_each(|way| system.set(way, Flow::Pass));
-                return json!({"disturbed": system.disturbed() - before});
             }
         }
         Value::Null
     }
+
+    /// Undoes it.
+    pub(crate) async fn end(self, system: &mut System, strain: &Strain) -> Undone {
+        let at = strain.mark();
+        match self {
+            Self::Kill(part, number) | Self::Terminate(part, number) => {
+                system.restart(part, number).await;
+                if matches!(part, Part::Nats | Part::Database) {
+                    // How fast an engine starts is not ours to answer for.
+                    let at = strain.mark();
+                    return Undone {
+                        at,
+                        told: Value::Null,
+                    };
+                }
+            }
+            Self::RollingRestart | Self::Usurp => {}
+            Self::Freeze(part, number) => system.resume(part, number),
+            Self::Link(way, _) => system.set(way, Flow::Pass),
+            Self::Mischief(_) => {
+                for way in nats_ways(system) {
+                    system.set(way, Flow::Pass);
+                }
+                let told = json!({"disturbed": system.disturbed()});
+                return Undone { at, told };
+            }
+        }
+        Undone {
+            at,
+            told: Value::Null,
+        }
+    }
+
+    /// The entrances at which clients must be served again before long although the fault goes on.
+    pub(crate) fn spared(self, system: &System) -> Vec<usize> {
+        let all: Vec<usize> = (0..system.entrances().len()).collect();
+        let others = |gateway: usize| all.iter().copied().filter(|n| *n != gateway).collect();
+        match self {
+            Self::Kill(part, number) | Self::Terminate(part, number) | Self::Freeze(part, number) => {
+                match part {
+                    Part::Gateway => others(number),
+                    Part::Database => Vec::new(),
+                    Part::ControlPlane | Part::RealtimeNode | Part::FunctionWorker | Part::Nats => all,
+                }
+            }
+            // Slowness goes through to whoever needs that way.
+            Self::Link(_, Flow::Delay(_) | Flow::Throttle(_)) => Vec::new(),
+            Self::Link((Part::Gateway, number, Way::Public | Way::Database), _) => others(number),
+            // It may be the writer, which the others then do not reach.
+            Self::Link((Part::Gateway, number, Way::Inbound), _) => vec![number],
+            Self::Link(..) | Self::Mischief(_) => all,
+            Self::RollingRestart | Self::Usurp => Vec::new(),
+        }
+    }
+
+    /// Whether nothing can be written as long as it holds.
+    pub(crate) fn stops_writes(self) -> bool {
+        matches!(
+            self,
+            Self::Kill(Part::Database, _) | Self::Terminate(Part::Database, _)
+        )
+    }
 }
 
-fn percent(random: &mut Random) -> u8 {
-    u8::try_from(random.below(33)).expect("it is below a hundred")
+fn nats_ways(system: &System) -> Vec<(Part, usize, Way)> {
+    let mut ways = system.ways();
+    ways.retain(|(_, _, way)| *way == Way::Nats);
+    ways
 }
 
 /// The epochs that were seen.
-async fn usurp(system: &System, hold: Duration) -> Value {
+async fn usurp(system: &System) -> Value {
+    /// The last writer has the lease for a while before the one before it is thawed.
+    const HOLD: Duration = Duration::from_millis(500);
     let first = eventually("somebody may write", || async { system.lease().await.ok_or(()) }).await;
     system.pause(Part::Gateway, first.gateway);
     let second = successor(system, first).await;
     system.pause(Part::Gateway, second.gateway);
     system.resume(Part::Gateway, first.gateway);
     let third = successor(system, second).await;
-    tokio::time::sleep(hold).await;
+    tokio::time::sleep(HOLD).await;
     system.resume(Part::Gateway, second.gateway);
     json!([first.epoch, second.epoch, third.epoch])
 }

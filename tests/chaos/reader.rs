@@ -1,6 +1,8 @@
 //! Clients that follow a live query, through however many connections that takes.
 
-use std::time::Duration;
+use std::convert::Infallible;
+use std::future::Future;
+use std::time::{Duration, Instant};
 
 use alyx_tests::{Random, Socket};
 use serde_json::{Value, json};
@@ -24,7 +26,22 @@ pub(crate) struct Reader {
     pub(crate) random: Random,
     pub(crate) transcript: Transcript,
     /// What it holds now; `None` while it has no connection.
-    pub(crate) seen: watch::Sender<Option<View>>,
+    pub(crate) seen: watch::Sender<Option<Seen>>,
+}
+
+/// A live query as a client holds it, and where from.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) entrance: usize,
+    pub(crate) view: View,
+}
+
+/// Why a connection ended.
+struct Gone {
+    entrance: usize,
+    /// Milliseconds since the run began when all was still well.
+    heard: u64,
+    why: String,
 }
 
 impl Reader {
@@ -33,8 +50,9 @@ impl Reader {
         self.transcript.write("query", self.query.clone());
         loop {
             tokio::select! {
-                why = self.connection() => {
-                    self.transcript.write("gone", json!(why));
+                gone = self.connection() => {
+                    let Gone { entrance, heard, why } = gone;
+                    self.transcript.write("gone", json!({"entrance": entrance, "began": heard, "why": why}));
                     self.seen.send_replace(None);
                 }
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -43,56 +61,55 @@ impl Reader {
         }
     }
 
-    /// One connection to its end; why it ended.
-    async fn connection(&mut self) -> String {
+    /// One connection to its end.
+    async fn connection(&mut self) -> Gone {
         let entrance = self.random.below(self.entrances.len());
-        let opening = Socket::open(&self.entrances[entrance]);
-        let mut socket = match tokio::time::timeout(PATIENCE, opening).await {
-            Ok(Ok(socket)) => socket,
-            Ok(Err(error)) => return error,
-            Err(_) => return "the socket does not open".to_owned(),
+        let mut heard = self.transcript.clock().millis();
+        let why = match self.follow(entrance, &mut heard).await {
+            Err(why) => why,
+            Ok(never) => match never {},
         };
+        Gone { entrance, heard, why }
+    }
+
+    async fn follow(&mut self, entrance: usize, heard: &mut u64) -> Result<Infallible, String> {
+        let mut socket = in_time(Socket::open(&self.entrances[entrance])).await?;
         self.transcript.write("connected", json!(entrance));
         let subscribe = json!({"id": "s", "type": "subscribe", "payload": self.query});
-        if let Err(error) = socket.try_send(&subscribe).await {
-            return error;
-        }
+        socket.try_send(&subscribe).await?;
         let mut view = View::default();
         let mut pings = tokio::time::interval(PING_EVERY);
-        let mut heard = tokio::time::Instant::now();
+        let mut last = Instant::now();
         loop {
-            let received = tokio::select! {
-                received = socket.try_receive() => received,
+            let frame = tokio::select! {
+                received = socket.try_receive() => received?,
                 _ = pings.tick() => {
-                    let ping = json!({"id": "p", "type": "ping"});
-                    if heard.elapsed() > PATIENCE {
-                        return "nothing is heard".to_owned();
+                    if last.elapsed() > PATIENCE {
+                        return Err("nothing is heard".to_owned());
                     }
-                    match tokio::time::timeout(PATIENCE, socket.try_send(&ping)).await {
-                        Ok(Ok(())) => continue,
-                        Ok(Err(error)) => return error,
-                        Err(_) => return "the socket does not take a ping".to_owned(),
-                    }
+                    in_time(socket.try_send(&json!({"id": "p", "type": "ping"}))).await?;
+                    continue;
                 }
             };
-            heard = tokio::time::Instant::now();
-            let frame = match received {
-                Ok(frame) => frame,
-                Err(error) => return error,
-            };
+            last = Instant::now();
+            *heard = self.transcript.clock().millis();
             match frame["type"].as_str() {
                 Some("pong") => {}
-                Some("error") => return frame["payload"].to_string(),
+                Some("error") => return Err(frame["payload"].to_string()),
                 _ => {
                     let taken = view.take(&frame);
                     self.transcript.write("frame", frame);
                     // The checker finds it in the transcript again; going on would only repeat it.
-                    if let Err(error) = taken {
-                        return format!("senseless: {error}");
-                    }
-                    self.seen.send_replace(Some(view.clone()));
+                    taken.map_err(|error| format!("senseless: {error}"))?;
+                    let view = view.clone();
+                    self.seen.send_replace(Some(Seen { entrance, view }));
                 }
             }
         }
     }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
 }

@@ -2,6 +2,10 @@
 
 mod audit;
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
 use alyx_store::{EmbeddedOptions, Store};
 use alyx_tests::{Cluster, Flow, Form, Link, Links, Part, Project, Server, Shape};
 use rustix::process::Signal;
@@ -55,6 +59,14 @@ pub(crate) enum Way {
 pub(crate) struct System {
     project: Project,
     running: Running,
+    /// Where what processes printed is kept.
+    folder: PathBuf,
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        self.keep("last", &self.output());
+    }
 }
 
 enum Running {
@@ -63,7 +75,8 @@ enum Running {
 }
 
 impl System {
-    pub(crate) async fn start(form: Form) -> Self {
+    /// Starts it; what its processes print is kept in `folder`.
+    pub(crate) async fn start(form: Form, folder: &Path) -> Self {
         let project = Project::with_schema(SCHEMA);
         project.write("functions/enter.js", FUNCTION);
         let running = match form {
@@ -85,7 +98,12 @@ impl System {
                 Running::Cluster(cluster)
             }
         };
-        Self { project, running }
+        let folder = folder.to_path_buf();
+        Self {
+            project,
+            running,
+            folder,
+        }
     }
 
     /// `http://host:port` of everything that clients may use; these never change.
@@ -135,6 +153,7 @@ impl System {
     }
 
     pub(crate) async fn kill(&mut self, part: Part, number: usize) {
+        self.keep_output(part, number);
         match &mut self.running {
             Running::Embedded { server, .. } => {
                 let server = server.take().expect("it runs");
@@ -153,6 +172,7 @@ impl System {
     }
 
     pub(crate) async fn terminate(&mut self, part: Part, number: usize) {
+        self.keep_output(part, number);
         let code = match &mut self.running {
             Running::Cluster(cluster) if is_engine(part) => return cluster.terminate_engine(part).await,
             Running::Embedded { server, .. } => server.take().expect("it runs").terminate().await,
@@ -161,7 +181,7 @@ impl System {
         assert_eq!(code, Some(0), "{part:?} {number} stops in order");
     }
 
-    /// Starts again what was killed or terminated.
+    /// Starts again what was killed or terminated; a role need not serve yet when this returns.
     pub(crate) async fn restart(&mut self, part: Part, number: usize) {
         match &mut self.running {
             Running::Embedded { server, link } => {
@@ -169,7 +189,15 @@ impl System {
                 link.aim(address(&again));
                 *server = Some(again);
             }
-            Running::Cluster(cluster) => cluster.restart(part, number).await,
+            Running::Cluster(cluster) if is_engine(part) => cluster.restart(part, number).await,
+            Running::Cluster(cluster) => cluster.launch_again(part, number).await,
+        }
+    }
+
+    /// Waits until every role is ready and finds what it needs.
+    pub(crate) async fn healthy(&self) {
+        if let Running::Cluster(cluster) = &self.running {
+            cluster.healthy().await;
         }
     }
 
@@ -251,11 +279,29 @@ impl System {
     }
 
     /// What its processes printed since they were last started.
-    pub(crate) fn output(&self) -> String {
+    fn output(&self) -> String {
         match &self.running {
             Running::Embedded { server, .. } => server.as_ref().map(Server::output).unwrap_or_default(),
             Running::Cluster(cluster) => cluster.output(),
         }
+    }
+
+    fn keep_output(&self, part: Part, number: usize) {
+        match &self.running {
+            Running::Embedded { .. } => self.keep("server", &self.output()),
+            Running::Cluster(_) if is_engine(part) => {}
+            Running::Cluster(cluster) => {
+                let name = format!("{}-{number}", part.name());
+                self.keep(&name, &cluster.printed(part, number));
+            }
+        }
+    }
+
+    /// Nobody can be told where that fails, and it is only for people.
+    fn keep(&self, name: &str, text: &str) {
+        let path = self.folder.join(format!("{name}.log"));
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let _ = file.and_then(|mut file| file.write_all(text.as_bytes()));
     }
 }
 

@@ -144,7 +144,7 @@ impl Writer {
         self.transcript.write(
             answer.outcome,
             json!({"op": wish.op, "id": id, "content": content, "entrance": entrance, "began": began,
-                   "doc": answer.doc, "why": answer.why}),
+                   "doc": answer.doc, "why": answer.why, "impolite": answer.is_impolite}),
         );
         answer.id
     }
@@ -156,6 +156,8 @@ struct Answer {
     id: Option<String>,
     doc: Value,
     why: Option<String>,
+    /// It says that the service is away, and not when to try again.
+    is_impolite: bool,
 }
 
 impl Answer {
@@ -168,17 +170,22 @@ impl Answer {
                 id: wish.id.clone(),
                 doc: Value::Null,
                 why: None,
+                is_impolite: false,
             },
             (_, _, 409) if reply.code() == "WRITE_REPLY_LOST" => Self {
                 outcome: "carried_out",
                 ..Self::unknown(reply.text.clone())
             },
-            // Writes here are sound, so that a refusal means that the server lost what it stands on.
-            (_, _, 200..=428 | 430..=499) => Self {
+            (_, _, 429 | 503 | 504) => Self {
+                is_impolite: reply.status == 503 && reply.header("retry-after").is_empty(),
+                ..Self::unknown(format!("{} {}", reply.status, reply.text))
+            },
+            // Writes here are sound, so that a refusal means that the server lost what it stands on; and what is away
+            // for a while is no internal error.
+            _ => Self {
                 outcome: "refused",
                 ..Self::unknown(format!("{} {}", reply.status, reply.text))
             },
-            _ => Self::unknown(format!("{} {}", reply.status, reply.text)),
         }
     }
 
@@ -188,6 +195,7 @@ impl Answer {
             id: doc["id"].as_str().map(str::to_owned),
             doc,
             why: None,
+            is_impolite: false,
         }
     }
 
@@ -197,6 +205,7 @@ impl Answer {
             id: None,
             doc: Value::Null,
             why: Some(why),
+            is_impolite: false,
         }
     }
 }

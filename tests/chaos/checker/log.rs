@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::Shown;
+use super::{PROBE, Shown};
 use crate::view::{Doc, hash_of};
 
 /// Problems of one query that are told; the rest would repeat them.
@@ -18,6 +18,9 @@ pub(super) struct Log {
     changes: Vec<Change>,
     last: u64,
     ends: HashSet<u64>,
+    /// What writers wrote; each writes another content every time.
+    contents: HashSet<String>,
+    deleted: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -44,8 +47,18 @@ impl Log {
         if data["ends_commit"] == true {
             self.ends.insert(seq);
         }
+        let content = data["new"]["content"]
+            .as_str()
+            .filter(|content| *content != PROBE);
+        let twice = content.filter(|content| !self.contents.insert((*content).to_owned()));
+        if new.is_none() {
+            self.deleted.extend(old.clone());
+        }
         let new = new.map(|_| Doc::new(data["new"].clone()));
         self.changes.push(Change { seq, old, new });
+        if let Some(content) = twice {
+            return Err(format!("the log has {content} twice, the second time at {seq}"));
+        }
         if seq != expected {
             return Err(format!("the log has {seq} where {expected} is due"));
         }
@@ -54,6 +67,21 @@ impl Log {
         } else {
             Err(format!("the log has a senseless change: {data}"))
         }
+    }
+
+    /// How many changes.
+    pub(super) fn len(&self) -> u64 {
+        self.changes.len() as u64
+    }
+
+    /// Whether some change brought that content.
+    pub(super) fn introduces(&self, content: &str) -> bool {
+        self.contents.contains(content)
+    }
+
+    /// Whether some change took that document away.
+    pub(super) fn deletes(&self, id: &str) -> bool {
+        self.deleted.contains(id)
     }
 
     /// Where the log says something else than was shown, or than the database holds at the end.

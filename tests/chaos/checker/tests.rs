@@ -7,6 +7,7 @@ use crate::transcript::{Clock, Transcript};
 /// A run in which all is well, as its transcripts' events.
 #[derive(Clone)]
 struct Run {
+    nemesis: Vec<(&'static str, Value)>,
     writer: Vec<(&'static str, Value)>,
     readers: [Vec<(&'static str, Value)>; 2],
     all: Vec<Value>,
@@ -24,7 +25,7 @@ fn doc(id: &str, content: &str) -> Value {
 }
 
 fn write(op: &str, id: &str, content: &str, doc: &Value) -> Value {
-    json!({"op": op, "id": id, "content": content, "began": 0, "doc": doc, "why": null})
+    json!({"op": op, "id": id, "content": content, "entrance": 0, "began": 0, "doc": doc, "why": null})
 }
 
 fn snapshot(docs: &[Value], at: u64) -> Value {
@@ -37,10 +38,21 @@ fn insert(new: &Value, place: u64, from: u64, to: u64, total: u64) -> Value {
         "from": from, "to": to, "seq": to, "total": total}})
 }
 
+fn gone(began: u64) -> Value {
+    json!({"entrance": 0, "began": began, "why": "cut"})
+}
+
 fn sound() -> Run {
     let (a, b, c) = (doc("a", "w0-1"), doc("b", "w0-2"), doc("c", "w0-3"));
     let query = json!({"collection": "entries"});
     Run {
+        nemesis: vec![
+            ("fault", json!({"fault": "Freeze(Gateway, 1)"})),
+            ("survived", json!({"took": 3_000, "entrances": [0]})),
+            ("undone", Value::Null),
+            ("healed", json!({"disturbed": 3})),
+            ("recovered", json!({"took": 5_000})),
+        ],
         writer: vec![
             ("acknowledged", write("create", "a", "w0-1", &a)),
             ("acknowledged", write("create", "b", "w0-2", &b)),
@@ -59,7 +71,7 @@ fn sound() -> Run {
                 ("query", query),
                 ("connected", json!(0)),
                 ("frame", snapshot(std::slice::from_ref(&a), 1)),
-                ("gone", json!("cut")),
+                ("gone", gone(0)),
                 ("connected", json!(0)),
                 ("frame", snapshot(&[a.clone(), b.clone()], 4)),
             ],
@@ -86,8 +98,9 @@ fn problems(run: &Run) -> String {
     let clock = Clock::start();
     let create = |name: &str| Transcript::create(folder.path(), name, &clock);
     let mut nemesis = create("nemesis");
-    nemesis.write("fault", Value::Null);
-    nemesis.write("recovered", json!(0));
+    for (event, data) in &run.nemesis {
+        nemesis.write(event, data.clone());
+    }
     let mut writer = create("writer-0");
     for (event, data) in &run.writer {
         writer.write(event, data.clone());
@@ -131,12 +144,16 @@ fn an_unanswered_write_may_have_been_applied_or_not() {
         let mut run = sound();
         run.writer
             .push((applied, write("update", "b", "w0-9", &Value::Null)));
-        let b = doc("b", "w0-9");
-        run.all[1] = b.clone();
-        run.list["docs"][1] = b.clone();
-        run.log[1]["new"] = b.clone();
-        run.readers[0][4].1 = insert(&b, 1, 1, 4, 2);
-        run.readers[1][5].1 = snapshot(&run.all, 4);
+        let (before, after) = (doc("b", "w0-2"), doc("b", "w0-9"));
+        run.log.push(change(5, "update", &before, &after));
+        run.epochs[2]["changes"] = json!(2);
+        let step = json!({"type": "delta", "payload": {
+            "changes": {"inserts": [], "updates": [&after], "deletes": []},
+            "positions": {"inserts": [], "updates": [1]}, "from": 4, "to": 5, "seq": 5, "total": 2}});
+        run.readers[0].push(("frame", step.clone()));
+        run.readers[1].push(("frame", step));
+        run.all[1] = after.clone();
+        run.list["docs"][1] = after;
         assert_eq!(problems(&run), "");
     }
 }
@@ -208,9 +225,60 @@ fn every_kind_of_fault_in_the_server_is_found() {
         run.writer
             .push(("carried_out", write("create", "", "w0-9", &Value::Null)));
     });
-    check("while no fault held", &|run| {
+    check("the log has w0-2 twice", &|run| {
+        run.log[3] = change(4, "update", &run.all[1], &run.all[1]);
+    });
+    check("w0-3 was acknowledged, and is not in the log", &|run| {
+        run.log[2]["new"]["content"] = json!("w0-8");
+    });
+    check("w0-4 was acknowledged, and is not in the log", &|run| {
+        run.log[3] = change(4, "update", &run.all[1], &doc("b", "w0-8"));
+    });
+    check("the database counted 5 changes, and its log has 4", &|run| {
+        run.epochs[2]["changes"] = json!(2);
+    });
+}
+
+#[test]
+fn errors_are_excused_by_faults_alone_and_not_for_long() {
+    let check = |found: &str, break_it: &dyn Fn(&mut Run)| {
+        let mut run = sound();
+        break_it(&mut run);
+        let problems = problems(&run);
+        assert!(problems.contains(found), "{found} in: {problems}");
+    };
+    let late = |entrance: u64| {
         let mut late = write("create", "", "w0-9", &Value::Null);
+        late["entrance"] = json!(entrance);
         late["began"] = json!(1_000_000);
-        run.writer.push(("unknown", late));
+        ("unknown", late)
+    };
+    check("an error that no fault excuses", &|run| run.writer.push(late(0)));
+    check("an error that no fault excuses", &|run| {
+        run.readers[1][3].1 = gone(1_000_000);
+    });
+    // As long as the fault goes on, those are excused that it does not spare.
+    let mut goes_on = sound();
+    goes_on.nemesis.truncate(2);
+    goes_on.writer.push(late(1));
+    assert_eq!(problems(&goes_on), "");
+    goes_on.writer.push(late(0));
+    assert!(problems(&goes_on).contains("an error that no fault excuses"));
+    check("only after 5001 ms all were served again after Freeze", &|run| {
+        run.nemesis[4].1["took"] = json!(5_001);
+    });
+    check(
+        "only after 5001 ms clients were served in spite of Freeze",
+        &|run| {
+            run.nemesis[1].1["took"] = json!(5_001);
+        },
+    );
+    check("only after 5001 ms writes were refused during Freeze", &|run| {
+        run.nemesis[1] = ("refused", json!({"took": 5_001}));
+    });
+    check("a 503 without Retry-After", &|run| {
+        let mut impolite = write("create", "", "w0-9", &Value::Null);
+        impolite["impolite"] = json!(true);
+        run.writer.push(("unknown", impolite));
     });
 }

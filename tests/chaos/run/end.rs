@@ -5,6 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::reader::Seen;
 use crate::system::COLLECTION;
 use crate::view::View;
 
@@ -13,10 +14,11 @@ use crate::view::View;
 pub(super) async fn settled(
     http: &Http,
     queries: &[Value],
-    seen: &[watch::Receiver<Option<View>>],
+    seen: &[watch::Receiver<Option<Seen>>],
 ) -> Vec<(Value, Value)> {
     let positions = || -> Vec<Option<u64>> {
-        let position = |seen: &watch::Receiver<Option<View>>| seen.borrow().as_ref().and_then(View::at);
+        let position =
+            |seen: &watch::Receiver<Option<Seen>>| seen.borrow().as_ref().and_then(|seen| seen.view.at());
         seen.iter().map(position).collect()
     };
     eventually("every live query shows what the database holds", || async {
@@ -24,7 +26,7 @@ pub(super) async fn settled(
         let mut truth = Vec::new();
         for (query, seen) in queries.iter().zip(seen) {
             let list = list(http, query).await?;
-            let held = seen.borrow().clone().unwrap_or_default();
+            let held: View = seen.borrow().clone().map(|seen| seen.view).unwrap_or_default();
             if !held.shows(&list) {
                 return Err(format!("{query}: {list} at {:?}: {:?}", held.at(), held.docs()));
             }
