@@ -189,6 +189,15 @@ struct AnswerError<'a> {
     field: Option<&'a str>,
     #[serde(skip_serializing_if = "<[Detail]>::is_empty")]
     details: &'a [Detail],
+    /// Whole seconds.
+    #[serde(rename = "retryAfter", skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+/// Rounded up, and at least one, as in the header `Retry-After`.
+fn whole_seconds(after: Duration) -> u64 {
+    let rounded = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    rounded.max(1)
 }
 
 fn answer(instance: &Instance, stream: u64, id: u64, result: Result<Bytes, Error>) {
@@ -216,6 +225,7 @@ fn answer(instance: &Instance, stream: u64, id: u64, result: Result<Bytes, Error
             message: error.message(),
             field: error.field(),
             details: error.details(),
+            retry_after: error.retry_after().map(whole_seconds),
         }),
     };
     instance.outbox.push(FrameType::CallResult, stream, body, |out| {

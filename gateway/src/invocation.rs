@@ -12,6 +12,7 @@ use alyx_core::{Error, ErrorKind, Result};
 use alyx_service::function::{Completion, LogEntry, Outcome, Thrown};
 use bytes::Bytes;
 use http::StatusCode;
+use http::header::{self, HeaderValue};
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
@@ -21,6 +22,10 @@ use crate::request_id::RequestTag;
 
 /// Members of an error that a handler may not set.
 const OWN_MEMBERS: [&str; 3] = ["code", "message", "request_id"];
+/// The member by which an error says in how many seconds another try may work.
+const RETRY_AFTER: &str = "retryAfter";
+/// More than this is no such number.
+const LONGEST_RETRY_AFTER: u64 = 86_400;
 
 /// How the caller wrote the call, which is how the reply is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,9 +104,15 @@ pub(crate) fn finished(shape: Shape, completion: Completion, with_logs: bool, ta
         }
         (Outcome::Threw(thrown), shape) => {
             let status = status_of(&thrown);
+            let retry_after = thrown.extra.get(RETRY_AFTER).and_then(Json::as_u64);
             let error = Json::Object(members(thrown, tag));
             let body = failure(shape, &error, completion.duration, logs);
-            envelope::json(status, body)
+            let mut reply = envelope::json(status, body);
+            if let Some(seconds) = retry_after.filter(|seconds| *seconds <= LONGEST_RETRY_AFTER) {
+                let headers = reply.headers_mut();
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            reply
         }
     }
 }
@@ -289,6 +300,29 @@ mod tests {
         check(None, Some(503), (503, "FUNCTION_ERROR")).await;
         check(None, None, (500, "FUNCTION_ERROR")).await;
         check(None, Some(200), (500, "FUNCTION_ERROR")).await;
+    }
+
+    #[tokio::test]
+    async fn a_thrown_error_may_say_when_to_try_again() {
+        let tag = RequestTag::fresh();
+        for (after, expected) in [
+            (serde_json::json!(3), Some("3")),
+            (serde_json::json!(86_400), Some("86400")),
+            (serde_json::json!(86_401), None),
+            (serde_json::json!(-1), None),
+            (serde_json::json!("soon"), None),
+        ] {
+            let extra = serde_json::json!({ RETRY_AFTER: after });
+            let thrown = Thrown {
+                code: Some("DATABASE_UNAVAILABLE".to_owned()),
+                status: Some(503),
+                message: "no".to_owned(),
+                extra: extra.as_object().cloned().unwrap_or_default(),
+            };
+            let reply = finished(Shape::Bare, completion(Outcome::Threw(thrown)), false, &tag);
+            let header = reply.headers().get(header::RETRY_AFTER);
+            assert_eq!(header.and_then(|value| value.to_str().ok()), expected, "{after}");
+        }
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ const MAX_OPEN_CALLS = 256;
 
 /** An error that `ctx.db` rejects with. */
 export class DataError extends Error {
-  constructor({ message, code, status, details, field }) {
+  constructor({ message, code, status, details, field, retryAfter }) {
     super(message);
     this.name = "DataError";
     this.code = code;
@@ -23,6 +23,9 @@ export class DataError extends Error {
     }
     if (field !== undefined) {
       this.field = field;
+    }
+    if (retryAfter !== undefined) {
+      this.retryAfter = retryAfter;
     }
   }
 }

@@ -70,6 +70,10 @@ async fn failures_of_the_database_are_errors_with_a_code() {
         (Some("UNIQUE_VIOLATION"), Some(409))
     );
     assert_eq!(thrown.extra["field"], "content");
+    world.write("away", "export default (ctx) => ctx.db.away.list()");
+    let thrown = world.thrown("away", json!({})).await;
+    assert_eq!(thrown.status, Some(503));
+    assert_eq!(thrown.extra["retryAfter"], 2, "in whole seconds");
 
     world.write("late", "let ctx; export default async (c) => { if (!ctx) { ctx = c; return 1 } try { await ctx.db.messages.list() } catch (e) { return e.code } }");
     assert_eq!(world.value("late", json!({})).await, 1);

@@ -214,6 +214,10 @@ impl DataService for Documents {
             opened.await;
             return Ok(Bytes::from_static(b"null"));
         }
+        if call.collection == "away" {
+            let error = Error::new(ErrorKind::Unavailable, "DATABASE_UNAVAILABLE", "it is away");
+            return Err(error.with_retry_after(Duration::from_millis(1_500)));
+        }
         if call.collection != "messages" {
             let message = format!("there is no collection `{}`", call.collection);
             return Err(Error::new(ErrorKind::NotFound, "COLLECTION_NOT_FOUND", message));
