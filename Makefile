@@ -17,6 +17,7 @@ test: tools lint rust browser faults deploy
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --package alyx-tests --test chaos --quiet -- -D warnings
 	cargo xtask layers
 
 tools:

@@ -180,6 +180,9 @@ impl Answer {
                 is_impolite: reply.status == 503 && reply.header("retry-after").is_empty(),
                 ..Self::unknown(format!("{} {}", reply.status, reply.text))
             },
+            (Through::Function, _, 502) if reply.code() == "FUNCTION_CRASHED" => {
+                Self::unknown(format!("502 {}", reply.text))
+            }
             // Writes here are sound, so that a refusal means that the server lost what it stands on; and what is away
             // for a while is no internal error.
             _ => Self {
