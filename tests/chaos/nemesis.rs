@@ -97,6 +97,23 @@ impl Fault {
         }
     }
 
+    /// Undoes both, first what the other one may need to start.
+    pub(crate) async fn end_with(self, other: Self, system: &mut System, strain: &Strain) -> Undone {
+        let rank = |fault: Self| match fault.place() {
+            Some((Part::Database, _)) => 0,
+            Some((Part::Nats, _)) => 1,
+            Some((Part::ControlPlane, _)) => 2,
+            _ => 3,
+        };
+        let (first, last) = if rank(other) < rank(self) {
+            (other, self)
+        } else {
+            (self, other)
+        };
+        first.end(system, strain).await;
+        last.end(system, strain).await
+    }
+
     /// The entrances at which clients must be served again before long although the fault goes on.
     pub(crate) fn spared(self, system: &System) -> Vec<usize> {
         let all: Vec<usize> = (0..system.entrances().len()).collect();
@@ -116,6 +133,25 @@ impl Fault {
             Self::Link((Part::Gateway, number, Way::Inbound), _) => vec![number],
             Self::Link(..) | Self::Mischief(_) => all,
             Self::RollingRestart | Self::Usurp => Vec::new(),
+        }
+    }
+
+    /// Whether both can be there at once, and be undone one after the other.
+    pub(crate) fn goes_with(self, other: Self) -> bool {
+        match (self.place(), other.place()) {
+            (Some(one), Some(other)) => one != other,
+            _ => false,
+        }
+    }
+
+    /// The process that it is about; nothing where there are several.
+    fn place(self) -> Option<(Part, usize)> {
+        match self {
+            Self::Kill(part, number) | Self::Terminate(part, number) | Self::Freeze(part, number) => {
+                Some((part, number))
+            }
+            Self::Link((part, number, _), _) => Some((part, number)),
+            Self::RollingRestart | Self::Usurp | Self::Mischief(_) => None,
         }
     }
 

@@ -98,13 +98,23 @@ async fn disturb(
     let mut count = 0;
     watch.served(&all, watch.strain.mark()).await;
     while began.elapsed() < length {
-        let Blow { fault, hold, lasting } = deck.deal(system);
+        let Blow {
+            fault,
+            hold,
+            lasting,
+            second,
+        } = deck.deal(system);
         count += 1;
-        let name = format!("{fault:?}{}", if lasting { ", lasting" } else { "" });
+        let lasts = if lasting { ", lasting" } else { "" };
+        let also = second.map(|second| format!(" with {second:?}"));
+        let name = format!("{fault:?}{lasts}{}", also.unwrap_or_default());
         println!("{:>6} ms: {name} for {hold:?}", transcript.clock().millis());
         transcript.write("fault", json!({"fault": name}));
         let struck = watch.strain.mark();
         let told = fault.begin(system).await;
+        if let Some(second) = second {
+            second.begin(system).await;
+        }
         if lasting && fault.stops_writes() {
             let took = watch.refused(struck).await;
             transcript.write("refused", json!({"took": took}));
@@ -115,7 +125,10 @@ async fn disturb(
         }
         tokio::time::sleep(hold).await;
         transcript.write("undone", told);
-        let undone = fault.end(system, &watch.strain).await;
+        let undone = match second {
+            Some(second) => fault.end_with(second, system, &watch.strain).await,
+            None => fault.end(system, &watch.strain).await,
+        };
         transcript.write("healed", undone.told);
         let took = watch.served(&all, undone.at).await;
         transcript.write("recovered", json!({"took": took}));

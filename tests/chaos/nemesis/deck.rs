@@ -10,6 +10,10 @@ use crate::system::System;
 
 /// Of a hundred faults that clients can be spared, those that go on until clients are served all the same.
 const LASTING: usize = 25;
+/// Of a hundred of those, the ones that go on for longer than leases and heartbeats do.
+const LONG: usize = 30;
+/// Of a hundred other faults, those that come with a second one.
+const PAIRED: usize = 20;
 
 /// A fault with its time.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +23,8 @@ pub(crate) struct Blow {
     pub(crate) hold: Duration,
     /// Whether it goes on until clients are served all the same, and then still for `hold`.
     pub(crate) lasting: bool,
+    /// One that holds at the same time.
+    pub(crate) second: Option<Fault>,
 }
 
 /// The faults that are still to come.
@@ -43,8 +49,10 @@ impl Deck {
                 return blow;
             }
             let faults = self.faults(system);
-            self.rest = faults.into_iter().map(|fault| self.blow(fault, system)).collect();
-            shuffle(&mut self.rest, &mut self.random);
+            let blows = faults.iter().map(|fault| self.blow(*fault, &faults, system));
+            let mut blows: Vec<Blow> = blows.collect();
+            shuffle(&mut blows, &mut self.random);
+            self.rest = blows;
         }
     }
 
@@ -89,12 +97,22 @@ impl Deck {
         }
     }
 
-    fn blow(&mut self, fault: Fault, system: &System) -> Blow {
+    fn blow(&mut self, fault: Fault, all: &[Fault], system: &System) -> Blow {
+        let random = &mut self.random;
         let can_last = fault.stops_writes() || !fault.spared(system).is_empty();
+        let lasting = can_last && random.below(100) < LASTING;
+        let hold = if lasting && random.below(100) < LONG {
+            random.millis(4_000, 7_000)
+        } else {
+            random.millis(100, 2_000)
+        };
+        let second = *random.pick(all);
+        let paired = !lasting && random.below(100) < PAIRED && fault.goes_with(second);
         Blow {
             fault,
-            hold: self.random.millis(100, 2_000),
-            lasting: can_last && self.random.below(100) < LASTING,
+            hold,
+            lasting,
+            second: paired.then_some(second),
         }
     }
 }
