@@ -14,7 +14,8 @@ pub(super) fn converted(from: FieldType, to: FieldType, name: &str) -> String {
         FieldType::Json => match from {
             FieldType::Bool => format!("CASE {name} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END"),
             FieldType::Int | FieldType::Float => format!("CAST({name} AS TEXT)"),
-            FieldType::Blob => format!("json_quote(hex({name}))"),
+            // `hex` makes empty text of NULL.
+            FieldType::Blob => format!("CASE WHEN {name} IS NOT NULL THEN json_quote(hex({name})) END"),
             FieldType::Select => format!(
                 "CASE WHEN {name} LIKE '[%' AND json_valid({name}) THEN {name} \
                  WHEN {name} IS NOT NULL THEN json_quote({name}) END"

@@ -127,3 +127,113 @@ async fn fields_of_the_newer_types_are_added_to_documents_that_are_there() {
     database.run("DELETE FROM c WHERE parent IS NULL").await;
     assert_eq!(database.documents(&only(&to)).await, Vec::<Vec<Value>>::new());
 }
+
+/// Every type: its options, and a value as a document has it.
+const EVERY_TYPE: [(&str, &str); 17] = [
+    ("type: uuid", r#""0190a6c4-7e1b-7c3a-9d52-6f0e8b1a2c3d""#),
+    ("type: string", r#""it's""#),
+    ("type: text", r#""<b>&""#),
+    ("type: int", "-7"),
+    ("type: float", "1.5"),
+    ("type: bool", "true"),
+    ("type: timestamp", r#""2026-01-31T12:00:00Z""#),
+    ("type: json", r#"{"a":[1,"it's"]}"#),
+    ("type: blob", r#""AP8=""#),
+    ("type: email", r#""a@b.io""#),
+    ("type: url", r#""http://x.io/?a=1""#),
+    ("type: date", r#""2026-01-31""#),
+    ("type: select, select: {values: [\"it's\", b]}", r#""it's""#),
+    (
+        "type: select, select: {values: [a, b], maxSelect: 2}",
+        r#"["a","b"]"#,
+    ),
+    ("type: richtext", r#""<b>x</b> &amp; y""#),
+    ("type: file, file: {bucket: b}", r#""f-1""#),
+    ("type: id", r#""aB3dE6gH9jK2mN5""#),
+];
+
+/// The statements that a refusal proposes.
+fn proposed(plan: &alyx_schema::Plan) -> Vec<String> {
+    let remedies = plan.refused().filter_map(|step| match &step.verdict {
+        alyx_schema::Verdict::Refused { remedy, .. } => Some(remedy.as_str()),
+        alyx_schema::Verdict::Safe => None,
+    });
+    let lines = remedies.flat_map(str::lines);
+    let quoted = lines.filter_map(|line| {
+        line.trim()
+            .strip_prefix("- {type: sql, up: '")?
+            .strip_suffix("'}")
+    });
+    quoted.map(|sql| sql.replace("''", "'")).collect()
+}
+
+#[tokio::test]
+async fn values_of_every_type_are_converted_to_every_other() {
+    let of = |options: &str| {
+        schema(&format!(
+            "buckets: {{b: {{backend: local}}}}\ncollections: {{c: {{fields: {{n: {{type: int, primary: true}}, x: {{{options}, \
+             nullable: true}}}}}}}}"
+        ))
+    };
+    let mut texts = Vec::new();
+    for (from, value) in EVERY_TYPE {
+        for (to, _) in EVERY_TYPE {
+            let (before, after) = (of(from), of(to));
+            let database = Database::with(&before).await;
+            for body in [format!(r#"{{"n":1,"x":{value}}}"#), r#"{"n":2}"#.to_owned()] {
+                let row = read_create(&only(&before), body.as_bytes(), NOW).unwrap();
+                database.insert(&only(&before), &row).await;
+            }
+            let plan = plan(&before, &after);
+            let same_storage = plan.refused().count() == 0;
+            for sql in alyx_schema::drop_triggers(&only(&before))
+                .iter()
+                .chain(&proposed(&plan))
+            {
+                database.run(sql).await;
+            }
+            let found = database.documents(&only(&after)).await;
+            assert_eq!(found[1][1], Value::Null, "{from} to {to}");
+            let mut json = Vec::new();
+            alyx_schema::write_json(&only(&after), &found[0], None, &mut json);
+            let json = String::from_utf8(json).unwrap();
+            assert!(
+                serde_json::from_str::<serde_json::Value>(&json).is_ok(),
+                "{from} to {to}: {json}"
+            );
+            if same_storage {
+                assert_eq!(
+                    json,
+                    format!(r#"{{"n":1,"x":{}}}"#, as_returned(value)),
+                    "{from} to {to}"
+                );
+            } else {
+                texts.push(format!("{from} → {to}: {json}"));
+            }
+        }
+    }
+    // Some of them, as people would expect them.
+    for expected in [
+        r#"type: text → type: richtext: {"n":1,"x":"&lt;b&gt;&amp;"}"#,
+        r#"type: richtext → type: text: {"n":1,"x":"<b>x</b> &amp; y"}"#,
+        r#"type: timestamp → type: date: {"n":1,"x":"2026-01-31"}"#,
+        r#"type: date → type: timestamp: {"n":1,"x":"2026-01-31T00:00:00.000Z"}"#,
+        r#"type: bool → type: email: {"n":1,"x":"true"}"#,
+        r#"type: date → type: string: {"n":1,"x":"2026-01-31"}"#,
+        r#"type: string → type: date: {"n":1,"x":null}"#,
+        r#"type: select, select: {values: [a, b], maxSelect: 2} → type: json: {"n":1,"x":["a","b"]}"#,
+        r#"type: select, select: {values: ["it's", b]} → type: json: {"n":1,"x":"it's"}"#,
+        r#"type: id → type: json: {"n":1,"x":"aB3dE6gH9jK2mN5"}"#,
+        r#"type: int → type: file, file: {bucket: b}: {"n":1,"x":"-7"}"#,
+    ] {
+        assert!(
+            texts.iter().any(|text| text == expected),
+            "{expected}\n{}",
+            texts.join("\n")
+        );
+    }
+}
+
+fn as_returned(value: &str) -> String {
+    value.replace("12:00:00Z", "12:00:00.000Z")
+}
