@@ -341,3 +341,33 @@ fn buckets_and_the_files_of_fields_are_read() {
     assert_eq!(said("`max_size` is above"), 1, "{:?}", parsed.warnings);
     assert_eq!(said("stores no files"), 2, "{:?}", parsed.warnings);
 }
+
+/// Blocks of the guide are whole files, the indexes of a collection, or fields.
+#[test]
+fn every_example_of_the_guide_is_right() {
+    let guide = include_str!("../../../docs/schema.md");
+    let blocks: Vec<&str> = guide
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(blocks.len() > 7, "{blocks:?}");
+    for block in blocks {
+        let indented: String = block.lines().map(|line| format!("      {line}\n")).collect();
+        let source = if block.contains("collections:") {
+            block.to_owned()
+        } else if block.starts_with("indexes:") {
+            format!(
+                "collections:\n  c:\n    {}\n    fields: {{channel: {{type: string}}, created_at: {{type: timestamp}}}}\n",
+                indented.trim()
+            )
+        } else {
+            format!(
+                "collections:\n  users: {{fields: {{name: {{type: string}}}}}}\n  c:\n    fields:\n{indented}"
+            )
+        };
+        if let Err(errors) = parse(&source, "schema.yaml") {
+            panic!("{errors}\n{source}");
+        }
+    }
+}

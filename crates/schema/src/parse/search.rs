@@ -27,7 +27,10 @@ pub(super) fn read(walk: &mut Walk, node: &Node, path: &str, fields: &[FieldDraf
             walk.problem(place, path, format!("there is no field `{name}`"), hint);
             continue;
         };
-        if !matches!(draft.field.kind, FieldType::String | FieldType::Text) || draft.field.internal {
+        // The type of a relation is not known yet, and it is a key whatever it is.
+        let is_relation = draft.reference.as_ref().is_some_and(|draft| draft.is_relation);
+        let fits = matches!(draft.field.kind, FieldType::String | FieldType::Text) && !is_relation;
+        if !fits || draft.field.internal {
             let message = format!("`{name}` cannot be searched");
             walk.problem(
                 place,

@@ -1,7 +1,8 @@
 //! Values of the types that take more than a storage class.
 
 use alyx_core::Value;
-use alyx_schema::{parse, parse_key, read_create, read_update, value_from_json, value_from_text};
+use alyx_schema::{Collection, parse, parse_key, read_create, read_update, value_from_json, value_from_text};
+use proptest::prelude::*;
 use serde_json::json;
 
 use crate::{KEY, NOW, collection, refused, written};
@@ -229,4 +230,47 @@ fn operands_of_the_newer_types() {
         value_from_json(field("any"), &json!([1])).is_err_and(|message| message.contains("array of strings"))
     );
     assert!(value_from_json(field("any"), &json!({"a": 1})).is_err());
+}
+
+/// What is written out reads back as the same, whatever was sent.
+fn stays(collection: &Collection, name: &str, sent: &serde_json::Value) {
+    let body = json!({ name: sent }).to_string();
+    let Ok(row) = read_create(collection, body.as_bytes(), NOW) else {
+        return;
+    };
+    let out = written(collection, &row);
+    let again = read_create(collection, out.as_bytes(), NOW);
+    assert_eq!(again.as_ref().ok(), Some(&row), "{body} became {out}: {again:?}");
+    let update = read_update(collection, body.as_bytes(), NOW).expect("as good as a create");
+    let (position, _) = collection.field(name).expect("declared");
+    assert_eq!(update, [(position, row[position].clone())], "{body}");
+}
+
+proptest! {
+    #[test]
+    fn values_of_the_newer_types_read_back_as_they_were_written(
+        text in ".*",
+        html in "(<[bipa]( href='[a-z:/#]*')?>|</[bipa]>|[<>&;a-z\"']| ){0,20}",
+        day in "[0-9]{4}-[01][0-9]-[0-3][0-9]",
+        mail in "[a-z.+']{1,6}@[a-z.-]{1,8}",
+        url in "(https?|HTTP)://[a-z.:@/?# ]{0,9}",
+        chosen in prop::collection::vec(prop::sample::select(&["a", "1", "true", "é \"", "d"][..]), 0..4),
+        id in "[A-Za-z0-9]{14,16}",
+    ) {
+        let collection = collection(
+            "mail: {type: email, nullable: true}, site: {type: url, nullable: true}, day: {type: date, nullable: true}, \
+             one: {type: select, nullable: true, select: {values: [a, '1', 'true', 'é \"'], maxSelect: 1}}, \
+             any: {type: select, nullable: true, select: {values: [a, '1', 'true', 'é \"'], maxSelect: 3}}, \
+             html: {type: richtext, nullable: true, richtext: {preset: full}}, code: {type: id, nullable: true}",
+        );
+        for (name, special) in [("mail", &mail), ("site", &url), ("day", &day), ("html", &html), ("code", &id)] {
+            stays(&collection, name, &json!(special));
+            stays(&collection, name, &json!(text));
+        }
+        for name in ["one", "any"] {
+            stays(&collection, name, &json!(chosen));
+            stays(&collection, name, &json!(chosen.first()));
+            stays(&collection, name, &json!(text));
+        }
+    }
 }
