@@ -18,6 +18,8 @@ const AGE: usize = 3;
 const PRICE: usize = 4;
 const META: usize = 7;
 const RANK: usize = 10;
+const DAY: usize = 14;
+const PICK: usize = 18;
 
 fn logged(collection: &Collection) -> Database {
     let database = Database::new(collection, true);
@@ -84,12 +86,16 @@ fn leaf() -> impl Strategy<Value = Filter> {
         select(&["a", "ä\"\\", "", "{\"a\":1}"][..]).prop_map(|name| (NAME, Value::from(name))),
         select(&[0.5, 1e300, -0.0][..]).prop_map(|price| (PRICE, Value::Float(price))),
         Just((AGE, Value::Int(i64::MAX))),
+        select(&["2026-01-01", "2026-01-02"][..]).prop_map(|day| (DAY, Value::from(day))),
+        select(&["a", "[\"a\",\"b\"]"][..]).prop_map(|pick| (PICK, Value::from(pick))),
     ];
     prop_oneof![
         4 => (select(ops.to_vec()), value).prop_map(|(op, (field, value))| Filter::Compare { field, op, value }),
         1 => select(&[NAME, AGE, PRICE][..]).prop_map(|field| Filter::IsNull { field }),
         1 => Just(Filter::Like { field: NAME, pattern: "%a%".into() }),
-        1 => Just(Filter::JsonContains { field: META, needle: alyx_query::JsonNeedle::Text("a".into()) }),
+        1 => select(&[META, PICK][..]).prop_map(|field| {
+            Filter::JsonContains { field, needle: alyx_query::JsonNeedle::Text("a".into()) }
+        }),
     ]
 }
 
@@ -118,10 +124,13 @@ fn random_row() -> impl Strategy<Value = Row> {
         prop_oneof![-2..3_i64, Just(i64::MAX), Just(i64::MIN)],
         select(&[0.5, 1e300, -0.0, 5e-324][..]),
         select(&["[\"a\"]", "{\"b\":1}", "\"a\"", "null"][..]),
+        select(&["a", "b", "[\"a\",\"b\"]", "[\"b\"]", "[]"][..]),
         0..8_u8,
     )
-        .prop_map(|(name, age, price, meta, nulls)| {
+        .prop_map(|(name, age, price, meta, pick, nulls)| {
             let mut row = row(name, age, price, meta);
+            row[PICK] = Value::from(pick);
+            row[DAY] = Value::from(if age > 0 { "2026-01-02" } else { "2026-01-01" });
             for (bit, field) in [NAME, AGE, PRICE].into_iter().enumerate() {
                 if nulls & (1 << bit) != 0 {
                     row[field] = Value::Null;
