@@ -48,6 +48,7 @@ collections:
       face: {type: file, nullable: true, file: {bucket: images, max_size: 1mb, on_delete: cascade}}
       secret: {type: email, internal: true, nullable: true}
       made: {type: date, default: now}
+      token: {type: uuid, default: auto, unique: true}
       changed: {type: timestamp, default: now, onUpdate: now}
 ";
 const THINGS: &str = "/api/collections/things";
@@ -130,6 +131,7 @@ async fn every_type_lives_through_create_patch_list_and_a_live_query(form: Form)
         "{id}"
     );
     assert_eq!(made.get("secret"), None);
+    assert_eq!(key(&made, "token").len(), 36);
     let today = key(&made, "changed");
     assert_eq!(made["made"], json!(today[..10]));
     assert_eq!(socket.delta().await["inserts"], json!([made]));

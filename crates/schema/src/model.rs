@@ -239,7 +239,7 @@ impl FieldType {
 /// What a document gets for a field that it does not name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DefaultValue {
-    /// Made by the server: UUIDv7 for `uuid`, random for `id`, autoincrement for `int`. Primary fields only.
+    /// Made by the server: UUIDv7 for `uuid`, random for `id`, autoincrement for a primary `int`.
     Auto,
     /// The time of the write.
     Now,

@@ -9,7 +9,7 @@ use crate::model::{Collection, DefaultValue, Field, FieldType};
 use alyx_core::nearest;
 
 /// Reads the JSON object of a create request into a complete row, in column order. Defaults are filled in; a
-/// `uuid` or `id` primary with `default: auto` gets a fresh one where the body has none, null, `""` or `"auto"`; an
+/// `uuid` or `id` with `default: auto` gets a fresh one where the body has none, null, `""` or `"auto"`; an
 /// `int` one stays [`Value::Null`] for the database to number. `now` is the time of the request in the
 /// product's form.
 ///
@@ -182,9 +182,9 @@ fn require(field: &Field, problems: &mut Problems) {
 /// Whether a create request that says this for the field leaves it to the server.
 fn means_absent(field: &Field, token: Token<'_>) -> bool {
     match (&field.default, token) {
-        (Some(DefaultValue::Auto), Token::Null | Token::Text("\"\"" | "\"auto\""))
+        (Some(DefaultValue::Auto), Token::Text("\"\"" | "\"auto\""))
         | (Some(DefaultValue::Now), Token::Text("\"\"")) => true,
-        (Some(DefaultValue::Now), Token::Null) => !field.nullable,
+        (Some(DefaultValue::Auto | DefaultValue::Now), Token::Null) => !field.nullable,
         _ => false,
     }
 }

@@ -13,24 +13,13 @@ pub(super) fn read(walk: &mut Walk, options: &Options<'_>, field: &mut Field, pa
     let at = join(path, "default");
     let keyword = keyword(node, field.kind);
     field.default = match keyword {
-        Some("auto") => {
-            if field.primary && matches!(field.kind, FieldType::Uuid | FieldType::Id | FieldType::Int) {
-                Some(DefaultValue::Auto)
-            } else {
-                let hint = if field.primary {
-                    "use `type: uuid`, `type: id` or `type: int`, or send the key with every document"
-                } else {
-                    "leave it out, or write a value (in quotes where the text `auto` is meant)"
-                };
-                walk.problem(
-                    node.place,
-                    at,
-                    "`auto` is for primary fields of type uuid, id or int",
-                    hint,
-                );
+        Some("auto") => match unmade(options, field) {
+            None => Some(DefaultValue::Auto),
+            Some((message, hint)) => {
+                walk.problem(node.place, at, message, hint);
                 None
             }
-        }
+        },
         Some(_) => {
             if matches!(field.kind, FieldType::Timestamp | FieldType::Date) {
                 Some(DefaultValue::Now)
@@ -57,6 +46,29 @@ pub(super) fn read(walk: &mut Walk, options: &Options<'_>, field: &mut Field, pa
         }
         None => literal_default(walk, node, field, &at),
     };
+}
+
+/// Why the server cannot make the values of a field, and the remedy.
+fn unmade(options: &Options<'_>, field: &Field) -> Option<(&'static str, &'static str)> {
+    let fits = match field.kind {
+        FieldType::Uuid | FieldType::Id => true,
+        FieldType::Int => field.primary,
+        _ => false,
+    };
+    if options.get("references").is_some() {
+        return Some((
+            "a reference cannot be made: nothing has a key that is new",
+            "leave it out, or make the field `nullable: true`",
+        ));
+    }
+    (!fits).then_some((
+        "`auto` is for fields of type uuid or id, and for a primary field of type int",
+        if field.primary {
+            "use `type: uuid`, `type: id` or `type: int`, or send the key with every document"
+        } else {
+            "leave it out, or write a value (in quotes where the text `auto` is meant)"
+        },
+    ))
 }
 
 /// `auto` and `now`; in quotes they are text where the field can hold it.

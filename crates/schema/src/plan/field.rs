@@ -29,14 +29,16 @@ pub(super) fn dropped(plan: &mut Plan, path: &str, before: &Collection, field: &
 
 /// Why a new field cannot simply be added to a table with rows, if it cannot.
 pub(crate) fn obstacle(field: &Field) -> Option<&'static str> {
-    let filled = field.default.is_some() || field.on_update_now;
+    // What the server makes for new documents, nobody makes for old ones.
+    let given = matches!(field.default, Some(DefaultValue::Now | DefaultValue::Literal(_)));
+    let filled = given || field.on_update_now;
     if field.primary {
         Some("the primary key of every document")
     } else if !field.nullable && !filled {
         Some("nothing, but existing documents would have no value for it")
-    } else if field.unique && (!field.nullable || field.default.is_some()) {
+    } else if field.unique && (!field.nullable || given) {
         Some("nothing, but existing documents would all have the same value")
-    } else if field.references.is_some() && (!field.nullable || field.default.is_some()) {
+    } else if field.references.is_some() && (!field.nullable || given) {
         Some("nothing, but existing documents would refer to something that need not exist")
     } else {
         None

@@ -169,6 +169,35 @@ fn short_ids_are_made_and_checked() {
 }
 
 #[test]
+fn uuids_and_ids_are_made_for_other_fields_too() {
+    let made = collection(
+        "token: {type: uuid, default: auto, unique: true}, code: {type: id, default: auto, nullable: true}, \
+         secret: {type: id, default: auto, internal: true}",
+    );
+    let row = read_create(&made, b"{}", NOW).expect("valid");
+    let again = read_create(&made, br#"{"token":"auto","code":"","secret":null}"#, NOW).expect("valid");
+    for (first, second) in row.iter().zip(&again) {
+        assert!(
+            first.as_text().is_some() && second.as_text().is_some(),
+            "{first:?} {second:?}"
+        );
+        assert_ne!(first, second);
+    }
+    let given = format!(r#"{{"token":"{KEY}","code":null,"secret":"aB3dE6gH9jK2mN5"}}"#);
+    let row = read_create(&made, given.as_bytes(), NOW).expect("valid");
+    assert_eq!(
+        row[1..],
+        [Value::from(KEY), Value::Null, Value::from("aB3dE6gH9jK2mN5")]
+    );
+    assert!(read_update(&made, b"{}", NOW).is_ok_and(|changes| changes.is_empty()));
+    refused(
+        &made,
+        r#"{"token":"x","secret":"y"}"#,
+        &[("token", "invalid_uuid"), ("secret", "invalid_id")],
+    );
+}
+
+#[test]
 fn files_are_kept_by_their_ids() {
     let source = "buckets: {images: {backend: local}}\ncollections: {c: {fields: {\
                   face: {type: file, nullable: true, file: {bucket: images}}}}}";

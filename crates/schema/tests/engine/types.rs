@@ -128,6 +128,31 @@ async fn fields_of_the_newer_types_are_added_to_documents_that_are_there() {
     assert_eq!(database.documents(&only(&to)).await, Vec::<Vec<Value>>::new());
 }
 
+#[test]
+fn what_the_server_makes_for_new_documents_is_asked_for_where_there_are_old_ones() {
+    let with = |more: &str| {
+        schema(&format!(
+            "collections: {{c: {{fields: {{x: {{type: string}}{more}}}}}}}"
+        ))
+    };
+    let from = with("");
+    let nullable = plan(
+        &from,
+        &with(", t: {type: uuid, default: auto, nullable: true, unique: true}"),
+    );
+    assert_eq!(nullable.refused().count(), 0, "{nullable:?}");
+    let required = with(", t: {type: id, default: auto, unique: true}");
+    let refused = plan(&from, &required);
+    assert_eq!(refused.refused().count(), 1, "{refused:?}");
+    assert!(proposed(&refused)[1].contains("randomblob"), "{refused:?}");
+    assert_eq!(
+        plan(&with(", t: {type: id}"), &with(", t: {type: id, default: auto}"))
+            .refused()
+            .count(),
+        0
+    );
+}
+
 /// Every type: its options, and a value as a document has it.
 const EVERY_TYPE: [(&str, &str); 17] = [
     ("type: uuid", r#""0190a6c4-7e1b-7c3a-9d52-6f0e8b1a2c3d""#),
