@@ -1,11 +1,12 @@
-//! Who holds the lease: looks, and takes it when nobody has it.
+//! Who holds the lease: looks, and takes it when nobody has it, or somebody whom this node cannot reach.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
 use super::WriterStatus;
+use super::silence::Silence;
 use crate::remote::{LeaseRow, Remote, Terms};
 
 /// How often a node that does not hold the lease looks who does.
@@ -35,6 +36,7 @@ pub(super) struct Keeper {
     pub(super) may_hold: watch::Receiver<bool>,
     pub(super) view: watch::Sender<View>,
     pub(super) look: Arc<Notify>,
+    pub(super) silence: Arc<Silence>,
 }
 
 impl Keeper {
@@ -80,6 +82,10 @@ impl Keeper {
     async fn look(&self) -> Duration {
         match self.remote.lease().await {
             Ok(Some(row)) if row.left > Duration::ZERO && row.holder != self.terms.holder => {
+                if *self.may_hold.borrow() && self.silence.is_too_long(row.epoch, Instant::now()) {
+                    self.take(Some(row.epoch)).await;
+                    return LOOK_PAUSE;
+                }
                 let left = row.left;
                 self.tell(elsewhere(row));
                 left.min(LOOK_EVERY)
@@ -87,7 +93,7 @@ impl Keeper {
             Ok(_) => {
                 self.tell(WriterStatus::Nobody);
                 if *self.may_hold.borrow() {
-                    self.take().await;
+                    self.take(None).await;
                 }
                 LOOK_PAUSE
             }
@@ -109,8 +115,17 @@ impl Keeper {
         self.tell(WriterStatus::Nobody);
     }
 
-    async fn take(&self) {
-        match self.remote.acquire(self.terms.clone()).await {
+    /// Takes it, `from` the holder of that epoch although it has not run out.
+    async fn take(&self, from: Option<i64>) {
+        let terms = Terms {
+            from,
+            ..self.terms.clone()
+        };
+        match self.remote.acquire(terms).await {
+            Ok(true) if from.is_some() => {
+                self.silence.took_over(Instant::now());
+                tracing::warn!("the writer could not be reached from here: this node has taken its place");
+            }
             Ok(true) => tracing::debug!("the lease is ours"),
             Ok(false) => tracing::debug!("another node was first to take the lease"),
             Err(error) => tracing::debug!(%error, "the lease could not be taken"),

@@ -2,7 +2,7 @@
 //!
 //! The writer is whoever holds the lease, a row in the database that must be renewed. The lease is only about who
 //! should write: that a former holder cannot write any more is seen to by every batch, which checks the lease's epoch
-//! in its own transaction.
+//! in its own transaction. So a node that cannot reach the holder may take the lease from it.
 //!
 //! **Invariants:** a forwarded write has an id that is stored with it, so that it is carried out at most once, however
 //! often it is sent and to whom; commits are handed to `on_commit` by the holder alone, in the order of positions.
@@ -11,8 +11,10 @@ mod convert;
 mod forward;
 mod keeper;
 mod service;
+mod silence;
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,7 @@ pub use forward::GrpcForwarder;
 use keeper::{Keeper, View};
 use service::Recent;
 pub use service::WriterService;
+use silence::Silence;
 
 use crate::alteration::Work;
 use crate::failure::{Failure, writer_fenced};
@@ -37,6 +40,8 @@ use crate::{Commit, LogBatch, Read, ReadReply, Write, WriteReply};
 const LEASE: Duration = Duration::from_secs(3);
 /// Pauses between two tries to reach the writer.
 const PAUSE: Duration = Duration::from_millis(50);
+/// A forwarded write that has no answer for so long is a sign that the holder cannot be reached.
+const UNANSWERED: Duration = Duration::from_secs(2);
 /// How long closing waits for the background.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -115,6 +120,8 @@ pub(crate) struct Cluster {
     look: Arc<Notify>,
     may_hold: watch::Sender<bool>,
     forwarder: Arc<dyn WriteForwarder>,
+    /// Whether the holder can be reached.
+    silence: Arc<Silence>,
     recent: Recent,
     tasks: Tasks,
 }
@@ -129,6 +136,7 @@ impl Cluster {
         let look = Arc::new(Notify::new());
         let (sender, view) = watch::channel(View::default());
         let may_hold = watch::Sender::new(options.may_hold);
+        let silence = Arc::new(Silence::default());
         let keeper = Keeper {
             remote: Arc::clone(&remote),
             terms: Terms {
@@ -136,10 +144,12 @@ impl Cluster {
                 holder: format!("{} {}", options.node_id, new_uuid_v7()),
                 address: options.advertise,
                 ttl: options.lease,
+                from: None,
             },
             may_hold: may_hold.subscribe(),
             view: sender,
             look: Arc::clone(&look),
+            silence: Arc::clone(&silence),
         };
         let stop = tasks.cancelled();
         tasks.spawn("store-lease", OnEnd::StopAll, async move {
@@ -151,6 +161,7 @@ impl Cluster {
             look,
             may_hold,
             forwarder: options.forwarder,
+            silence,
             recent: Recent::default(),
             tasks,
         })
@@ -189,11 +200,10 @@ impl Cluster {
                     }
                     Some(outcome)
                 }
-                WriterStatus::Elsewhere { address, .. } => {
+                WriterStatus::Elsewhere { address, epoch } => {
                     let id = id.get_or_insert_with(|| new_uuid_v7().into());
-                    let forwarded = self.forwarder.forward(&address, write.clone(), Arc::clone(id));
-                    let answer = tokio::time::timeout_at(deadline.into(), forwarded).await;
-                    Some(answer.unwrap_or_else(|_| Err(Failure::OutcomeUnknown.into_error())))
+                    let forwarded = self.forward(&address, epoch, write.clone(), Arc::clone(id));
+                    Some(forwarded.await)
                 }
             };
             match outcome {
@@ -216,6 +226,41 @@ impl Cluster {
                     writer_unavailable()
                 });
             }
+        }
+    }
+
+    /// Has the holder of that epoch carry it out. One that says nothing is given up once another one is the holder.
+    async fn forward(&self, address: &str, epoch: i64, write: Write, id: WriteId) -> Result<WriteReply> {
+        let (began, deadline) = (Instant::now(), write.deadline);
+        let mut forwarded = pin!(self.forwarder.forward(address, write, id));
+        let unknown = || Err(Failure::OutcomeUnknown.into_error());
+        let soon = deadline.min(began + UNANSWERED);
+        let answer = match tokio::time::timeout_at(soon.into(), forwarded.as_mut()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.silence.goes_on(epoch, began);
+                self.look.notify_one();
+                tokio::select! {
+                    answer = forwarded => answer,
+                    () = self.replaced(epoch) => return unknown(),
+                    () = tokio::time::sleep_until(deadline.into()) => return unknown(),
+                }
+            }
+        };
+        match &answer {
+            Err(error) if error.code() == "PEER_UNAVAILABLE" => self.silence.goes_on(epoch, began),
+            Ok(_) | Err(_) => self.silence.ended(),
+        }
+        answer
+    }
+
+    /// Waits until the holder of that epoch has it no longer.
+    async fn replaced(&self, epoch: i64) {
+        let holds =
+            |view: &View| matches!(view.status, WriterStatus::Elsewhere { epoch: now, .. } if now == epoch);
+        // Fails when the keeper has ended; then there is no other holder to be seen.
+        if self.view.clone().wait_for(|view| !holds(view)).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 

@@ -25,6 +25,9 @@ pub(crate) struct Terms {
     pub(crate) address: String,
     /// For how long, unless renewed.
     pub(crate) ttl: Duration,
+    /// The epoch of a holder from whom it is taken although it has not run out; the epoch then keeps that one from
+    /// writing.
+    pub(crate) from: Option<i64>,
 }
 
 /// The lease as it is in the database.
@@ -83,14 +86,14 @@ impl Transactor {
         Ok(())
     }
 
-    /// Takes the lease where nobody has it. Returns the commits that the holder before may not have published.
+    /// Takes the lease where nobody has it, or whom it is to be taken from. Returns the commits that the holder before may not have published.
     pub(super) async fn acquire(&mut self, terms: &Terms) -> Result<Option<Vec<Commit>>, Failure> {
         const TAKE: &str = "INSERT INTO _alyx_lease (name, holder, address, epoch, expires_at) \
              VALUES ('writer', ?1, ?2, 1, CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?3) \
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, address = excluded.address, \
              epoch = epoch + 1, expires_at = excluded.expires_at \
              WHERE holder = excluded.holder OR expires_at <= CAST(unixepoch('subsec') * 1000 AS INTEGER) \
-             RETURNING epoch";
+             OR epoch = ?4 RETURNING epoch";
         const SINCE: &str = "SELECT coalesce((SELECT max(seq) FROM _alyx_commits \
              WHERE at < CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?1), \
              (SELECT value FROM _alyx_meta WHERE key = 'horizon'), 0)";
@@ -101,6 +104,7 @@ impl Transactor {
             terms.holder.as_str().into(),
             terms.address.as_str().into(),
             millis(terms.ttl),
+            terms.from.map_or(Value::Null, Value::Int),
         ];
         let take = batch.rows(When::Worked(begin), TAKE, &who)?;
         let me = Value::from(self.id.as_ref());

@@ -42,7 +42,6 @@ impl Node {
         flaky: Option<u64>,
         on_commit: OnCommit,
     ) -> Self {
-        let listener = bind("127.0.0.1:0").await.expect("a port");
         let grpc = GrpcForwarder::new(security());
         let forwarder: Arc<dyn WriteForwarder> = match flaky {
             Some(seed) => Arc::new(Flaky {
@@ -51,6 +50,16 @@ impl Node {
             }),
             None => Arc::new(grpc),
         };
+        Self::open(server, (name, may_hold), forwarder, on_commit).await
+    }
+
+    async fn open(
+        server: &RemoteBackend,
+        (name, may_hold): (&str, bool),
+        forwarder: Arc<dyn WriteForwarder>,
+        on_commit: OnCommit,
+    ) -> Self {
+        let listener = bind("127.0.0.1:0").await.expect("a port");
         let options = ClusterOptions {
             lease: Duration::from_millis(900),
             may_hold,
@@ -222,6 +231,44 @@ async fn a_frozen_holder_is_replaced_and_cannot_write_any_more() {
     assert_eq!(changes, 4, "each row was written once");
     a.stop().await;
     b.stop().await;
+}
+
+/// A way that leads nowhere: the peer cannot be reached, or says nothing.
+struct Broken {
+    is_silent: bool,
+}
+
+#[async_trait]
+impl WriteForwarder for Broken {
+    async fn forward(&self, _address: &str, _write: Write, _id: WriteId) -> Result<WriteReply> {
+        if self.is_silent {
+            std::future::pending::<()>().await;
+        }
+        Err(Error::new(ErrorKind::Unavailable, "PEER_UNAVAILABLE", "cut"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_another_node_cannot_reach_gives_way_to_it() {
+    for is_silent in [false, true] {
+        let server = RemoteBackend::new();
+        let holder = Node::start(&server, "holder", None, ignore()).await;
+        assert_eq!(holder.until_holder().await, 1);
+        migrate(&holder.store, ITEMS).await.expect("the table");
+        let forwarder = Arc::new(Broken { is_silent });
+        let node = Node::open(&server, ("other", true), forwarder, ignore()).await;
+        node.until_follower().await;
+        // Its lease is renewed all the time, so that waiting for its end would take for ever.
+        insert(&node.store, "by the other", 1).await.expect("a write");
+        assert_eq!(node.epoch(), Some(2));
+        insert(&holder.store, "by the former holder", 1)
+            .await
+            .expect("forwarded, as this way is sound");
+        assert_eq!((holder.epoch(), node.epoch()), (None, Some(2)));
+        assert_eq!(ids(&node.store).await, ["by the former holder", "by the other"]);
+        holder.stop().await;
+        node.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
