@@ -129,8 +129,6 @@ impl Fault {
             // Slowness goes through to whoever needs that way.
             Self::Link(_, Flow::Delay(_) | Flow::Throttle(_)) => Vec::new(),
             Self::Link((Part::Gateway, number, Way::Public | Way::Database), _) => others(number),
-            // It may be the writer, which the others then do not reach.
-            Self::Link((Part::Gateway, number, Way::Inbound), _) => vec![number],
             Self::Link(..) | Self::Mischief(_) => all,
             Self::RollingRestart | Self::Usurp => Vec::new(),
         }
