@@ -43,7 +43,7 @@ CHAOS = cargo test --package alyx-tests --test chaos -- --nocapture
 # Under a fresh seed, which is printed first; ALYX_CHAOS_SEED repeats a run's faults.
 faults: tools
 	cargo build --workspace --quiet
-	$(CHAOS) checker::
+	$(CHAOS) checker:: strain::
 	ALYX_CHAOS_SECONDS=60 $(CHAOS) embedded::
 	ALYX_CHAOS_SECONDS=240 $(CHAOS) cluster::
 
