@@ -305,7 +305,8 @@ impl Transactor {
         }
         let until = Instant::now() + self.call_timeout;
         match self.take_up_until(until).await {
-            Ok(()) if self.number % TAKE_UP == sent => {
+            // Also where the lease is gone by now: the batch may have been committed before it was.
+            Ok(()) | Err(Failure::Fenced) if self.number % TAKE_UP == sent => {
                 let position = self.head;
                 match self.news_since(position).await {
                     Ok(committed) => NotCommitted::ReplyLost(committed),
@@ -330,7 +331,8 @@ impl Transactor {
         self.take_up().await
     }
 
-    /// Moves the chain on, so that no earlier batch can be carried out any more.
+    /// Moves the chain on, so that no earlier batch can be carried out any more. Fails as fenced, having done that,
+    /// where the lease is gone.
     async fn take_up(&mut self) -> Result<(), Failure> {
         const EPOCH: &str = "SELECT epoch FROM _alyx_lease WHERE name = 'writer'";
         let me = Value::Text(Arc::clone(&self.id));
@@ -344,15 +346,15 @@ impl Transactor {
         let deadline = self.deadline();
         let reply = change_log::run(&mut self.stream, &batch, deadline).await?;
         change_log::expect(&reply, &[begin, moved, epoch, triggers, commit])?;
+        self.partial_triggers = reply.int(triggers) != Some(0);
+        self.number = reply.int(moved).ok_or(Failure::TransactionLost)?;
+        self.settled = true;
         if let Some(held) = self.held
             && reply.int(epoch) != Some(held.epoch)
         {
             self.held = None;
             return Err(Failure::Fenced);
         }
-        self.partial_triggers = reply.int(triggers) != Some(0);
-        self.number = reply.int(moved).ok_or(Failure::TransactionLost)?;
-        self.settled = true;
         Ok(())
     }
 

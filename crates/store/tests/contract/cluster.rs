@@ -9,12 +9,13 @@ use alyx_rpc::{Security, bind, serve};
 use alyx_service::health::{HealthCheck, Status};
 use alyx_service::tasks::Tasks;
 use alyx_store::{
-    ClusterOptions, Commit, GrpcForwarder, Store, Write, WriteForwarder, WriteId, WriteReply, WriterService,
-    WriterStatus,
+    ClusterOptions, Commit, GrpcForwarder, RemoteOptions, Store, Write, WriteForwarder, WriteId, WriteReply,
+    WriterService, WriterStatus,
 };
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
+use crate::proxy::Proxy;
 use crate::server::RemoteBackend;
 use crate::support::{
     Gate, ITEMS, OnCommit, PATIENCE, Published, eventually, ids, insert, insert_step, migrate, replay,
@@ -50,11 +51,11 @@ impl Node {
             }),
             None => Arc::new(grpc),
         };
-        Self::open(server, (name, may_hold), forwarder, on_commit).await
+        Self::open(server.options(), (name, may_hold), forwarder, on_commit).await
     }
 
     async fn open(
-        server: &RemoteBackend,
+        remote: RemoteOptions,
         (name, may_hold): (&str, bool),
         forwarder: Arc<dyn WriteForwarder>,
         on_commit: OnCommit,
@@ -63,12 +64,7 @@ impl Node {
         let options = ClusterOptions {
             lease: Duration::from_millis(900),
             may_hold,
-            ..ClusterOptions::new(
-                server.options(),
-                name,
-                listener.local_addr().to_string(),
-                forwarder,
-            )
+            ..ClusterOptions::new(remote, name, listener.local_addr().to_string(), forwarder)
         };
         let store = Store::open_cluster(options, on_commit)
             .await
@@ -256,7 +252,7 @@ async fn a_holder_that_another_node_cannot_reach_gives_way_to_it() {
         assert_eq!(holder.until_holder().await, 1);
         migrate(&holder.store, ITEMS).await.expect("the table");
         let forwarder = Arc::new(Broken { is_silent });
-        let node = Node::open(&server, ("other", true), forwarder, ignore()).await;
+        let node = Node::open(server.options(), ("other", true), forwarder, ignore()).await;
         node.until_follower().await;
         // Its lease is renewed all the time, so that waiting for its end would take for ever.
         insert(&node.store, "by the other", 1).await.expect("a write");
@@ -264,7 +260,8 @@ async fn a_holder_that_another_node_cannot_reach_gives_way_to_it() {
         insert(&holder.store, "by the former holder", 1)
             .await
             .expect("forwarded, as this way is sound");
-        assert_eq!((holder.epoch(), node.epoch()), (None, Some(2)));
+        assert_eq!(node.epoch(), Some(2));
+        holder.until_follower().await;
         assert_eq!(ids(&node.store).await, ["by the former holder", "by the other"]);
         holder.stop().await;
         node.stop().await;
@@ -349,6 +346,37 @@ async fn a_write_waits_for_a_writer_until_its_deadline() {
     assert_eq!(lonely.store.check().await.status, Status::Healthy);
     lonely.stop().await;
     writer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_was_committed_before_its_holder_lost_the_lease_is_not_done_again() {
+    let server = RemoteBackend::new();
+    let proxy = Proxy::start(server.port()).await;
+    let options = RemoteOptions {
+        url: proxy.url(),
+        // Longer than the lease, which runs out while the holder waits for its answer.
+        call_timeout: Duration::from_secs(2),
+        ..server.options()
+    };
+    let forwarder = Arc::new(GrpcForwarder::new(security()));
+    let holder = Node::open(options, ("holder", true), forwarder, ignore()).await;
+    assert_eq!(holder.until_holder().await, 1);
+    migrate(&holder.store, ITEMS).await.expect("the table");
+    insert(&holder.store, "counter", 0).await.expect("a row");
+    let next = Node::start(&server, "next", None, ignore()).await;
+    next.until_follower().await;
+    let add = "UPDATE items SET n = n + 1 WHERE id = 'counter'";
+    proxy.never_answer("SET n = n + 1");
+    let error = write(&holder.store, add).await.expect_err("its answer is lost");
+    assert_eq!(error.code(), "WRITE_OUTCOME_UNKNOWN");
+    holder.until_follower().await;
+    assert_eq!(next.epoch(), Some(2));
+    let counter = "SELECT n FROM items WHERE id = 'counter'";
+    assert_eq!(single(&next.store, counter).await, Value::Int(1), "done once");
+    write(&holder.store, add).await.expect("forwarded");
+    assert_eq!(single(&next.store, counter).await, Value::Int(2));
+    holder.stop().await;
+    next.stop().await;
 }
 
 /// Keeps the first answer back until the node that gave it is gone, and then loses it.

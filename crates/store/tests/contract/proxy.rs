@@ -26,6 +26,8 @@ struct Shared {
     held: AtomicUsize,
     /// Whether the connection is to be cut at the next answer.
     swallow: AtomicBool,
+    /// What is not answered any more: the connection stays open, and the server does what it is told.
+    ignored: Mutex<Option<String>>,
     /// Bytes that were sent on to the server and have no answer yet.
     unanswered: AtomicUsize,
 }
@@ -79,6 +81,11 @@ impl Proxy {
         self.shared.swallow.store(true, Ordering::SeqCst);
     }
 
+    /// The next request with that text is carried out, and its sender hears nothing more on that connection.
+    pub(crate) fn never_answer(&self, text: &str) {
+        *self.shared.ignored.lock() = Some(text.to_owned());
+    }
+
     /// Waits until the server has answered everything.
     pub(crate) async fn until_quiet(&self) {
         eventually("the server has answered", || {
@@ -94,17 +101,18 @@ async fn join(client: TcpStream, server: TcpStream, shared: &Shared) {
     shared.holds.lock().push(hold);
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let ignored = AtomicBool::new(false);
     tokio::join!(
-        requests(from_client, to_server, held, shared),
-        answers(from_server, to_client, shared)
+        requests((from_client, to_server), held, &ignored, shared),
+        answers((from_server, to_client), &ignored, shared)
     );
 }
 
 /// Goes on for the server after the client has gone, as a network does with what is under way.
 async fn requests(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    (mut from, mut to): (OwnedReadHalf, OwnedWriteHalf),
     mut held: watch::Receiver<bool>,
+    ignored: &AtomicBool,
     shared: &Shared,
 ) {
     let mut buffer = vec![0; 64 << 10];
@@ -118,6 +126,15 @@ async fn requests(
         if held.wait_for(|hold| !hold).await.is_err() {
             break;
         }
+        let text = String::from_utf8_lossy(&buffer[..read]);
+        if shared
+            .ignored
+            .lock()
+            .take_if(|ignored| text.contains(ignored.as_str()))
+            .is_some()
+        {
+            ignored.store(true, Ordering::SeqCst);
+        }
         shared.unanswered.fetch_add(1, Ordering::SeqCst);
         if to.write_all(&buffer[..read]).await.is_err() {
             break;
@@ -127,7 +144,7 @@ async fn requests(
     let _ = held.wait_for(|hold| !hold).await;
 }
 
-async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared) {
+async fn answers((mut from, mut to): (OwnedReadHalf, OwnedWriteHalf), ignored: &AtomicBool, shared: &Shared) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read) = from.read(&mut buffer).await {
         if read == 0 {
@@ -136,6 +153,9 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Share
         shared.unanswered.store(0, Ordering::SeqCst);
         if shared.swallow.swap(false, Ordering::SeqCst) {
             break;
+        }
+        if ignored.load(Ordering::SeqCst) {
+            continue;
         }
         // The client may be gone; the server's answer is read all the same.
         let _ = to.write_all(&buffer[..read]).await;
