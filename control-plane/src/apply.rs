@@ -1,9 +1,10 @@
 //! From the files of the schema to tables that are so.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use alyx_core::{Clock, Error, ErrorKind, Result};
-use alyx_schema::{Schema, SchemaErrors};
+use alyx_schema::{Plan, Schema, SchemaErrors};
 use alyx_store::Store;
 
 use crate::failure::chain;
@@ -36,12 +37,9 @@ pub(crate) async fn first_schema(
     clock: &dyn Clock,
     trouble: &mut Trouble,
 ) -> Result<(Revision, Served)> {
-    let candidate = read_schema(options).await;
+    let candidate = read_schema(&options.schema_path).await;
     let Some(mut applied) = revision::last(store).await? else {
-        let mut none = Revision {
-            id: 0,
-            source: String::new(),
-        };
+        let mut none = Revision::none();
         let candidate = candidate.map_err(invalid)?;
         let served = Served::of(&candidate);
         apply(store, clock, &mut none, &Arc::default(), candidate)
@@ -105,8 +103,8 @@ pub(crate) async fn apply(
     let history = migrations::applied(store)
         .await
         .map_err(|error| Refusal::Failed(chain(&error)))?;
-    let next = migrations::next(&candidate.migrations, &history);
-    let pending = migrations::pending(candidate.migrations, &history).map_err(Refusal::Disordered)?;
+    let next = migrations::next(&candidate.migrations, &history.applied);
+    let pending = migrations::pending(candidate.migrations, &history.applied).map_err(Refusal::Disordered)?;
     let heeded = match &candidate.file {
         Some(file) => revision::heed(store, file)
             .await
@@ -118,60 +116,72 @@ pub(crate) async fn apply(
         source: candidate.source,
     };
     let mut records = revision::record(&revision, clock.timestamp());
+    let new = applied.id == 0;
     if !pending.is_empty() {
-        records.extend(migrations::record(&pending, &clock.timestamp()));
-    }
-    if pending.is_empty() || applied.id == 0 {
         // A database that is new is made as the schema says: there is nothing that a migration could migrate.
-        let plan = schema::plan(served, &candidate.schema, next)?;
-        let same = plan.is_empty() && applied.id > 0;
-        if same && heeded.is_empty() {
-            return Ok(false);
+        let led_to = (!new).then_some(revision.id);
+        let at = clock.timestamp();
+        records.extend(migrations::record(&history, &pending, led_to, &at));
+    }
+    let plan = alyx_schema::plan_numbered(served, &candidate.schema, next);
+    let plan = uncovered(plan, if new { &[] } else { &pending })?;
+    let failed = |error: Error| Refusal::Failed(chain(&error));
+    if pending.is_empty() && plan.is_empty() && !new {
+        if !heeded.is_empty() {
+            store.migrate(heeded).await.map_err(failed)?;
         }
+        return Ok(false);
+    }
+    records.extend(heeded);
+    if new {
         let mut statements = schema::statements(&plan);
-        if !same {
-            statements.extend(records);
-        }
-        statements.extend(heeded);
-        store
-            .migrate(statements)
-            .await
-            .map_err(|error| Refusal::Failed(chain(&error)))?;
-        if same {
-            return Ok(false);
-        }
-        if applied.id > 0 {
-            for step in &plan.steps {
-                tracing::info!("schema: {}: {}", step.path, step.description);
-            }
-        }
+        statements.extend(records);
+        store.migrate(statements).await.map_err(failed)?;
     } else {
-        records.extend(heeded);
-        let names: Vec<String> = pending.iter().map(described).collect();
         let schemas = (Arc::clone(served), candidate.schema);
-        migrations::carry_out(store, schemas, pending, records)
-            .await
-            .map_err(|error| Refusal::Unmigrated(chain(&error)))?;
-        for name in names {
-            tracing::info!("migration {name} is applied");
+        let tasks = pending.iter().flat_map(Migration::tasks).collect();
+        let outcome = migrations::carry_out(store, schemas, tasks, records).await;
+        outcome.map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput if pending.is_empty() => Refusal::Impossible(chain(&error)),
+            _ if pending.is_empty() => Refusal::Failed(chain(&error)),
+            _ => Refusal::Unmigrated(chain(&error)),
+        })?;
+        for step in &plan.steps {
+            tracing::info!("schema: {}: {}", step.path, step.description);
+        }
+        for migration in &pending {
+            tracing::info!("migration {} is applied", described(migration));
         }
     }
     *applied = revision;
     Ok(true)
 }
 
+/// Refuses what would lose data and is about a collection of which no migration says what becomes of it.
+fn uncovered(plan: Plan, pending: &[Migration]) -> Result<Plan, Refusal> {
+    let plan = if pending.is_empty() {
+        plan
+    } else {
+        plan.beside_migrations(|name| pending.iter().any(|migration| migration.covers(name)))
+    };
+    if plan.refused().next().is_some() {
+        return Err(Refusal::Unsafe(Box::new(plan)));
+    }
+    Ok(plan)
+}
+
 fn described(migration: &Migration) -> String {
     format!("{} ({})", migration.version, migration.name)
 }
 
-pub(crate) async fn read_schema(options: &Options) -> Result<Candidate, Refusal> {
-    let path = options.schema_path.clone();
+pub(crate) async fn read_schema(schema_path: &Path) -> Result<Candidate, Refusal> {
+    let path = schema_path.to_owned();
     tokio::task::spawn_blocking(move || schema::read(&path))
         .await
         .unwrap_or_else(|error| Err(Refusal::Failed(error.to_string())))
 }
 
-fn parse_applied(revision: &Revision) -> Result<Arc<Schema>, SchemaErrors> {
+pub(crate) fn parse_applied(revision: &Revision) -> Result<Arc<Schema>, SchemaErrors> {
     let name = format!("schema revision {} in the database", revision.id);
     alyx_schema::parse(&revision.source, &name).map(|parsed| Arc::new(parsed.schema))
 }

@@ -17,6 +17,7 @@ mod functions;
 mod grpc;
 mod health;
 mod migrations;
+mod migrator;
 mod options;
 mod plane;
 mod proposal;
@@ -26,5 +27,10 @@ mod watch;
 
 pub use admin::AdminApi;
 pub use cluster::{ClusterControl, ClusterOptions};
+pub use migrations::RolledBack;
+pub use migrator::{
+    CreatedMigration, KnownMigration, Migrated, MigrationPlan, MigrationStatus, Migrator, PlannedStep,
+    RefusedStep, create_empty_migration,
+};
 pub use options::Options;
 pub use plane::ControlPlane;

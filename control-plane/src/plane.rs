@@ -155,7 +155,7 @@ impl ControlPlane {
 
     /// The schema of the file, if it is another one and its tables exist now.
     async fn refresh_schema(&self, applied: &mut Revision) -> Option<Served> {
-        let outcome = match read_schema(&self.options).await {
+        let outcome = match read_schema(&self.options.schema_path).await {
             Ok(candidate) => self.apply(applied, candidate).await,
             Err(refusal) => Err(refusal),
         };

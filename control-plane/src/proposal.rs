@@ -64,7 +64,7 @@ pub(crate) fn plan(served: &Schema, candidate: &Candidate) -> Proposal {
         description: step.description.clone(),
         refused: match &step.verdict {
             Verdict::Safe => None,
-            Verdict::Refused { loses, remedy } => Some(Refused {
+            Verdict::Refused { loses, remedy, .. } => Some(Refused {
                 loses: loses.to_string(),
                 remedy: remedy.to_string(),
             }),
@@ -83,7 +83,7 @@ pub(crate) fn refused(refusal: Refusal) -> Error {
     let (kind, code) = match &refusal {
         Refusal::Failed(_) | Refusal::Unreadable { .. } => (ErrorKind::Unavailable, "SCHEMA_NOT_APPLIED"),
         Refusal::Broken(_) => (ErrorKind::InvalidInput, "SCHEMA_INVALID"),
-        Refusal::Unsafe(_) | Refusal::Disordered(_) | Refusal::Unmigrated(_) => {
+        Refusal::Unsafe(_) | Refusal::Disordered(_) | Refusal::Unmigrated(_) | Refusal::Impossible(_) => {
             (ErrorKind::Conflict, "SCHEMA_NOT_APPLIED")
         }
     };

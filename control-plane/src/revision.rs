@@ -21,6 +21,14 @@ pub(crate) struct Revision {
     pub(crate) source: String,
 }
 
+impl Revision {
+    /// What a database has that is new.
+    pub(crate) fn none() -> Self {
+        let source = String::new();
+        Self { id: 0, source }
+    }
+}
+
 /// A kept revision as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kept {

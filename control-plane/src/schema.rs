@@ -36,6 +36,9 @@ pub(crate) enum Refusal {
     /// The migrations failed, or do not lead to the schema.
     #[error("the migrations were not applied, and nothing of them or the schema is in force: {0}")]
     Unmigrated(String),
+    /// The documents that there are do not allow it.
+    #[error("the data does not allow the change, so nothing of it was applied: {0}")]
+    Impossible(String),
     /// The database did not take it.
     #[error("the database did not take the schema, so nothing of it was applied: {0}")]
     Failed(String),
@@ -86,15 +89,6 @@ fn fingerprint(source: &str, migrations: &[Migration]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// The steps from `old`, whose tables exist, to `new`. `next_migration` is the number of the next one to be written.
-pub(crate) fn plan(old: &Schema, new: &Schema, next_migration: u32) -> Result<Plan, Refusal> {
-    let plan = alyx_schema::plan_numbered(old, new, next_migration);
-    if plan.refused().next().is_some() {
-        return Err(Refusal::Unsafe(Box::new(plan)));
-    }
-    Ok(plan)
-}
-
 /// The statements of a plan, for one transaction.
 pub(crate) fn statements(plan: &Plan) -> Vec<Statement> {
     plan.statements()
@@ -132,7 +126,7 @@ fn steps(plan: &Plan) -> String {
     let mut text = String::new();
     for step in plan.refused() {
         text.push_str(&format!("\n  {}: {}", step.path, step.description));
-        if let Verdict::Refused { loses, remedy } = &step.verdict {
+        if let Verdict::Refused { loses, remedy, .. } = &step.verdict {
             text.push_str(&format!("\n    would lose: {loses}\n    instead: {remedy}"));
         }
     }

@@ -1,60 +1,60 @@
 //! Carrying out migrations and what else leads to the schema, in one transaction of the store.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use alyx_core::{Error, ErrorKind, Result, Row, Statement, Value};
-use alyx_schema::{Column, Schema, Table, Tables, Transition, Undone};
+use alyx_core::{Error, ErrorKind, Result, Row, Statement};
+use alyx_schema::{Database, Limits, NotSettled, Progress, Schema, Transition, Undone};
 use alyx_store::{Alteration, Store};
 
-use super::{Migration, Operation};
 use crate::failure::chain;
 
-/// Runs the migrations, brings the tables to `to` and executes `records`; all of it or nothing.
+/// The most rows of a table that is made anew while other servers write to the database: the database's server ends a
+/// transaction that others wait for after five seconds.
+const ROWS_BESIDE_OTHERS: u64 = 200_000;
+/// How often it is told how far a table is.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// A statement of a migration.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    /// What it is, for messages: its place in a file.
+    pub(crate) what: String,
+    pub(crate) sql: String,
+}
+
+/// Runs the tasks, each once, brings the tables to `to` and executes `records`; all of it or nothing.
 ///
 /// # Errors
-/// Which operation failed and why, or what the migrations have left undone.
+/// Which task failed and why, or what they have left undone.
 pub(crate) async fn carry_out(
     store: &Store,
     (from, to): (Arc<Schema>, Arc<Schema>),
-    migrations: Vec<Migration>,
+    tasks: Vec<Task>,
     records: Vec<Statement>,
 ) -> Result<()> {
-    let texts = migrations
-        .iter()
-        .flat_map(|migration| &migration.operations)
-        .map(|operation| operation.sql.as_str());
-    let transition = Transition::new(from, to, texts);
-    let work = move |database: &mut Alteration<'_>| {
-        let before = tables(database)?;
-        run(database, &transition.clear())?;
-        for migration in &migrations {
-            for (position, operation) in migration.operations.iter().enumerate() {
-                database
-                    .run(&operation.sql)
-                    .map_err(|error| failed(migration, position, operation, &error))?;
-            }
-        }
-        let now = tables(database)?;
-        let rest = transition
-            .settle(&before, &now)
-            .map_err(|undone| incomplete(&undone))?;
-        run(database, &rest)?;
-        // What has just been made must be what was wanted, whatever the migrations have built around it.
-        let settled = tables(database)?;
-        let rest = transition
-            .settle(&before, &settled)
-            .map_err(|undone| incomplete(&undone))?;
-        if let Some(rest) = rest.first() {
-            return Err(invalid(format!(
-                "the tables are still not those of the schema; missing: {rest}"
-            )));
-        }
-        run(database, &transition.restore())?;
+    let transition = if tasks.is_empty() {
+        Transition::direct(from, to)
+    } else {
+        Transition::new(from, to, tasks.iter().map(|task| task.sql.as_str()))
+    };
+    let limits = Limits {
+        rebuilt_rows: store.is_shared().then_some(ROWS_BESIDE_OTHERS),
+    };
+    let work = move |alteration: &mut Alteration<'_>| {
+        let mut database = Told::new(alteration);
+        let run = |database: &mut Told<'_, '_>| {
+            let mut tasks = tasks.iter();
+            tasks.try_for_each(|task| database.run(&task.sql).map_err(|error| failed(task, &error)))
+        };
+        transition
+            .carry_out(&mut database, limits, run)
+            .map_err(unsettled)?;
         for record in &records {
             if record.params.is_empty() {
-                database.run(&record.sql)?;
+                alteration.run(&record.sql)?;
             } else {
-                database.query(record)?;
+                alteration.query(record)?;
             }
         }
         Ok(())
@@ -62,28 +62,89 @@ pub(crate) async fn carry_out(
     store.alter(work).await.map(|_| ())
 }
 
-fn run(database: &mut Alteration<'_>, statements: &[String]) -> Result<()> {
-    for sql in statements {
-        database.run(sql).map_err(|error| {
-            invalid(format!(
-                "after the migrations the database could not be brought to the schema: {}\n    the statement: {sql}",
-                chain(&error)
-            ))
-        })?;
-    }
-    Ok(())
+/// The tables while they are changed; the log is told how far.
+pub(crate) struct Told<'a, 'b> {
+    alteration: &'a mut Alteration<'b>,
+    /// When the table in hand was begun, and when something was said of it.
+    began: Instant,
+    told: Option<Instant>,
 }
 
-fn failed(migration: &Migration, position: usize, operation: &Operation, error: &Error) -> Error {
-    let (line, column) = operation.place;
+impl<'a, 'b> Told<'a, 'b> {
+    pub(crate) fn new(alteration: &'a mut Alteration<'b>) -> Self {
+        Self {
+            alteration,
+            began: Instant::now(),
+            told: None,
+        }
+    }
+}
+
+impl Database for Told<'_, '_> {
+    type Error = Error;
+
+    fn run(&mut self, sql: &str) -> Result<()> {
+        self.alteration.run(sql)
+    }
+
+    fn query(&mut self, statement: &Statement) -> Result<Vec<Row>> {
+        self.alteration.query(statement)
+    }
+
+    /// The first batch of several, then every two seconds, then the last.
+    fn progress(&mut self, progress: Progress<'_>) {
+        let Progress { table, done, rows } = progress;
+        if done >= rows {
+            if self.told.take().is_some() {
+                let duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(
+                    collection = table,
+                    duration_ms,
+                    "the table is made anew: {done} of {rows} rows"
+                );
+            }
+            return;
+        }
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            if self.told.is_none() {
+                self.began = Instant::now();
+            }
+            self.told = Some(Instant::now());
+            tracing::info!(
+                collection = table,
+                "the table is made anew: {done} of {rows} rows"
+            );
+        }
+    }
+}
+
+fn failed(task: &Task, error: &Error) -> Error {
     invalid(format!(
-        "{}:{line}:{column}: operation {} failed: {}\n    the statement: {}\n    (indexes and triggers of the schema \
-         are taken away before and made again afterwards)",
-        migration.path,
-        position + 1,
+        "{} failed: {}\n    the statement: {}\n    (indexes and triggers of the schema are taken away before and made \
+         again afterwards)",
+        task.what,
         chain(error),
-        operation.sql.trim()
+        task.sql.trim()
     ))
+}
+
+/// In the words of whoever wrote the schema.
+pub(crate) fn unsettled(problem: NotSettled<Error>) -> Error {
+    match problem {
+        NotSettled::Migration(error) => error,
+        NotSettled::Failed { source, sql } => invalid(format!(
+            "the database could not be brought to the schema: {}\n    the statement: {sql}",
+            chain(&source)
+        )),
+        NotSettled::Undone(undone) => incomplete(&undone),
+        NotSettled::TooLarge { table, rows, most } => invalid(format!(
+            "the table of `{table}` has to be made anew, and it has {rows} rows; beside a running cluster at most {most} \
+             can be. Stop the servers of the cluster and run `alyx migrate apply`"
+        )),
+        NotSettled::Unfit { .. } | NotSettled::RowsLost { .. } | NotSettled::Unsettled(_) => {
+            invalid(problem.to_string())
+        }
+    }
 }
 
 fn incomplete(undone: &[Undone]) -> Error {
@@ -97,60 +158,6 @@ fn incomplete(undone: &[Undone]) -> Error {
     invalid(text)
 }
 
-fn invalid(message: String) -> Error {
+pub(super) fn invalid(message: String) -> Error {
     Error::new(ErrorKind::InvalidInput, "SCHEMA_INVALID", message)
-}
-
-/// The tables of the database but for those of the server and of SQLite.
-fn tables(database: &mut Alteration<'_>) -> Result<Tables> {
-    const TABLES: &str = "SELECT l.name, l.strict, upper(s.sql) LIKE '%PRIMARY KEY AUTOINCREMENT%' \
-         FROM pragma_table_list l JOIN sqlite_schema s ON s.type = 'table' AND s.name = l.name \
-         WHERE l.schema = ?1 AND l.type = 'table' AND l.name NOT LIKE 'sqlite|_%' ESCAPE '|' \
-         AND l.name NOT LIKE '|_alyx%' ESCAPE '|'";
-    let mut tables = Tables::new();
-    for row in database.query(&Statement::new(TABLES, vec!["main".into()]))? {
-        let name = text(&row, 0);
-        let table = table(database, &name, &row)?;
-        tables.insert(name, table);
-    }
-    Ok(tables)
-}
-
-fn table(database: &mut Alteration<'_>, name: &str, row: &Row) -> Result<Table> {
-    const COLUMNS: &str = "SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(?1)";
-    const REFERENCES: &str = "SELECT \"from\", \"table\", \"to\", on_delete FROM pragma_foreign_key_list(?1)";
-    const EXTRAS: &str = "SELECT sql FROM sqlite_schema WHERE tbl_name = ?1 AND type IN ('index', 'trigger') \
-         AND sql IS NOT NULL ORDER BY rowid";
-    let mut about = |sql: &str| database.query(&Statement::new(sql, vec![name.into()]));
-    Ok(Table {
-        columns: about(COLUMNS)?
-            .iter()
-            .map(|row| Column {
-                name: text(row, 0),
-                kind: text(row, 1),
-                required: truth(row, 2),
-                primary: truth(row, 3),
-            })
-            .collect(),
-        references: about(REFERENCES)?
-            .iter()
-            .map(|row| (text(row, 0), text(row, 1), text(row, 2), text(row, 3)))
-            .collect(),
-        strict: truth(row, 1),
-        counts: truth(row, 2),
-        extras: about(EXTRAS)?.iter().map(|row| text(row, 0)).collect(),
-    })
-}
-
-fn text(row: &Row, at: usize) -> String {
-    row.get(at)
-        .and_then(Value::as_text)
-        .unwrap_or_default()
-        .to_owned()
-}
-
-fn truth(row: &Row, at: usize) -> bool {
-    row.get(at)
-        .and_then(Value::as_int)
-        .is_some_and(|value| value != 0)
 }

@@ -94,6 +94,16 @@ fn read(path: &Path) -> Result<Migration, Vec<String>> {
     parse(&shown, version, slug, &text)
 }
 
+/// The name of the file of a migration that is called `name`: letters, digits and underscores.
+pub(crate) fn file_name(version: u32, name: &str) -> Option<String> {
+    let words = name.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let words: Vec<String> = words
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_lowercase)
+        .collect();
+    (!words.is_empty()).then(|| format!("{version:03}_{}.yaml", words.join("_")))
+}
+
 /// The parts of `007_what_it_does`.
 fn numbered(stem: &str) -> Option<(u32, &str)> {
     let (number, slug) = stem.split_once('_')?;

@@ -2,18 +2,42 @@
 //!
 //! **Invariant:** an operation is carried out exactly once: its record is written by the transaction that carries it
 //! out, and a file that was applied may neither change nor vanish from before a later one.
-//!
-//! `down` is read and checked, and nothing runs it: there is no way back yet.
 
 mod carry_out;
 mod file;
 mod history;
 mod parse;
+mod roll_back;
 
-pub(crate) use carry_out::carry_out;
-pub(crate) use file::{folder, read_all};
-pub(crate) use history::{Applied, applied, record};
+pub(crate) use carry_out::{Task, Told, carry_out, unsettled};
+pub(crate) use file::{file_name, folder, read_all};
+pub(crate) use history::{Applied, History, applied, record};
 pub(crate) use parse::{Migration, Operation};
+pub use roll_back::RolledBack;
+pub(crate) use roll_back::roll_back;
+
+impl Migration {
+    /// What it runs, in order.
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = Task> {
+        let operations = self.operations.iter().enumerate();
+        operations.map(|(at, operation)| self.task(at, operation, &operation.up))
+    }
+
+    fn task(&self, at: usize, operation: &Operation, sql: &str) -> Task {
+        let (line, column) = operation.place;
+        Task {
+            what: format!("{}:{line}:{column}: operation {}", self.path, at + 1),
+            sql: sql.to_owned(),
+        }
+    }
+
+    /// Whether it says what becomes of the data of a collection. One without operations says so of everything.
+    pub(crate) fn covers(&self, collection: &str) -> bool {
+        let mut operations = self.operations.iter();
+        self.operations.is_empty()
+            || operations.any(|operation| operation.up.to_ascii_lowercase().contains(collection))
+    }
+}
 
 /// The migrations that are still to be applied, in order.
 ///

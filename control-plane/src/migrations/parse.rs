@@ -26,7 +26,9 @@ pub(crate) struct Operation {
     /// Line and column.
     pub(crate) place: (usize, usize),
     /// What it runs.
-    pub(crate) sql: String,
+    pub(crate) up: String,
+    /// What undoes it, where there is such a thing.
+    pub(crate) down: Option<String>,
 }
 
 /// Reads the text of the file `path`, whose name is `version` and `slug`.
@@ -92,12 +94,7 @@ impl Reader<'_> {
         match get(entries, "operations").map(|node| (node, node.kind.as_ref())) {
             Some((_, Kind::List(items))) => {
                 for item in items {
-                    if let Some(sql) = self.operation(item) {
-                        migration.operations.push(Operation {
-                            place: (item.place.line, item.place.column),
-                            sql,
-                        });
-                    }
+                    migration.operations.extend(self.operation(item));
                 }
             }
             Some((node, _)) => self.problem(
@@ -108,8 +105,14 @@ impl Reader<'_> {
         }
     }
 
-    /// The SQL of an operation.
-    fn operation(&mut self, node: &Node) -> Option<String> {
+    fn operation(&mut self, node: &Node) -> Option<Operation> {
+        let (up, down) = self.ways(node)?;
+        let place = (node.place.line, node.place.column);
+        Some(Operation { place, up, down })
+    }
+
+    /// The SQL of an operation, there and back.
+    fn ways(&mut self, node: &Node) -> Option<(String, Option<String>)> {
         let Kind::Map(entries) = node.kind.as_ref() else {
             let message = format!("an operation is a mapping with a `type`, not {}", node.describe());
             self.problem(node.place, message);
@@ -122,19 +125,18 @@ impl Reader<'_> {
         match self.text("type", kind)?.as_str() {
             "sql" => {
                 self.entries(node, "an operation of type sql", SQL_KEYS)?;
-                if let Some(down) = get(entries, "down") {
-                    self.text("down", down);
-                }
-                self.needed(node, entries, "up")
+                let down = get(entries, "down").and_then(|down| self.text("down", down));
+                let down = down.filter(|down| !down.trim().is_empty());
+                Some((self.needed(node, entries, "up")?, down))
             }
             "rename_field" => {
                 self.entries(node, "an operation of type rename_field", RENAME_KEYS)?;
                 let [collection, from, to] =
                     ["collection", "from", "to"].map(|key| self.name(node, entries, key));
-                Some(format!(
-                    "ALTER TABLE {} RENAME COLUMN {} TO {}",
-                    collection?, from?, to?
-                ))
+                let (collection, from, to) = (collection?, from?, to?);
+                let rename =
+                    |from: &str, to: &str| format!("ALTER TABLE {collection} RENAME COLUMN {from} TO {to}");
+                Some((rename(&from, &to), Some(rename(&to, &from))))
             }
             other => {
                 let instead = match other {

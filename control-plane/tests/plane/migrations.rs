@@ -185,12 +185,12 @@ async fn what_a_migration_leaves_undone_undoes_all_of_it() {
             vec!["collections.notes.fields.extra", "DROP COLUMN \"extra\""],
         ),
         (
-            variant("stars: {type: int", "stars: {type: float"),
+            variant("stars: {type: int, default: 0}", "stars: {type: string}"),
             drop_extra("UPDATE notes SET stars = 5"),
             vec![
                 "collections.notes.fields.stars",
                 "INTEGER",
-                "REAL",
+                "TEXT",
                 "collections.notes.fields.extra",
             ],
         ),
@@ -424,4 +424,57 @@ async fn a_renamed_collection_keeps_its_documents_and_what_refers_to_it() {
     project.execute("DELETE FROM c").await;
     let image = "SELECT collection FROM _alyx_changes ORDER BY seq DESC LIMIT 1";
     assert_eq!(project.texts(image).await, ["c"]);
+}
+
+#[tokio::test]
+async fn a_migration_covers_what_it_mentions_and_nothing_else() {
+    let project = notes().await;
+    let other = "version: 1\noperations: [{type: sql, up: SELECT 1}]";
+    project.write("migrations/001_other.yaml", other);
+    project.write(
+        "schema.yaml",
+        &variant("extra: {type: string", "extra: {type: json"),
+    );
+    let message = project.restart().await.expect("refused");
+    assert!(
+        message.contains("collections.notes.fields.extra") && message.contains("json_quote"),
+        "text that is no JSON must not be taken for it: {message}"
+    );
+    project.write(
+        "migrations/001_other.yaml",
+        "version: 1\noperations: [{type: sql, up: UPDATE notes SET extra = json_quote(extra)}]",
+    );
+    assert_eq!(project.restart().await, None);
+    assert_eq!(
+        project
+            .texts("SELECT coalesce(extra, '-') FROM notes ORDER BY id")
+            .await,
+        ["\"x\"", "null"]
+    );
+}
+
+#[tokio::test]
+async fn what_the_documents_do_not_allow_is_refused_and_nothing_of_it_done() {
+    let project = notes().await;
+    project
+        .execute("UPDATE notes SET stars = 9007199254740993 WHERE id = 1")
+        .await;
+    let before = shape(&project).await;
+    project.write(
+        "schema.yaml",
+        &variant(
+            "stars: {type: int, default: 0}",
+            "stars: {type: float, default: 0}",
+        ),
+    );
+    let message = project.restart().await.expect("refused");
+    assert!(
+        message.contains("1 documents of `notes`") && message.contains("2^53"),
+        "{message}"
+    );
+    assert_eq!(shape(&project).await, before);
+    project.execute("UPDATE notes SET stars = 1 WHERE id = 1").await;
+    assert_eq!(project.restart().await, None);
+    let reals = "SELECT count(*) FROM notes WHERE typeof(stars) = 'real'";
+    assert_eq!(project.count(reals).await, Some(2));
 }

@@ -5,8 +5,11 @@
 //! added later stand at the end of the table, so statements must name columns, never rely on their order.
 
 mod image;
+mod objects;
 mod search;
 
+pub(crate) use objects::{indexes, log_triggers, objects};
+pub(crate) use search::{fill as fill_search, table as create_search, triggers as search_triggers};
 pub use search::{row_number, search_table};
 
 use alyx_core::Value;
@@ -25,7 +28,7 @@ pub(crate) fn sql_now(kind: FieldType) -> &'static str {
 /// Statements that create the collection's table and all its indexes. Triggers are apart, see [`triggers`].
 pub fn create_table(collection: &Collection) -> Vec<String> {
     let mut statements = vec![table(collection, &collection.name)];
-    statements.extend(indexes(collection));
+    statements.extend(indexes(collection).into_iter().map(|index| index.sql));
     statements
 }
 
@@ -33,44 +36,6 @@ pub fn create_table(collection: &Collection) -> Vec<String> {
 pub(crate) fn table(collection: &Collection, name: &str) -> String {
     let columns: Vec<String> = collection.fields.iter().map(column).collect();
     format!("CREATE TABLE {} ({}) STRICT", quote(name), columns.join(", "))
-}
-
-/// Statements that create all indexes of the collection.
-pub(crate) fn indexes(collection: &Collection) -> Vec<String> {
-    let of_fields = collection.fields.iter();
-    let of_fields = of_fields.filter_map(|field| create_field_index(collection, field));
-    let declared = collection
-        .indexes
-        .iter()
-        .map(|index| create_index(collection, index));
-    of_fields.chain(declared).collect()
-}
-
-/// Statements that give a table with the right columns the right constraints: a new one takes its rows, its
-/// counter and its name. Foreign keys must not be checked meanwhile; indexes and triggers go with the old one.
-pub(crate) fn rebuild(collection: &Collection) -> Vec<String> {
-    const REBUILT: &str = "_alyx_rebuilt";
-    let (old, new) = (quote(&collection.name), quote(REBUILT));
-    let names: Vec<String> = collection.fields.iter().map(|field| quote(&field.name)).collect();
-    let names = names.join(", ");
-    let mut statements = vec![
-        table(collection, REBUILT),
-        format!("INSERT INTO {new} ({names}) SELECT {names} FROM {old}"),
-    ];
-    if counts(collection) {
-        let name = text_literal(&collection.name);
-        statements.push(format!(
-            "UPDATE sqlite_sequence SET seq = max(seq, coalesce((SELECT seq FROM sqlite_sequence WHERE name = {name}), \
-             0)) WHERE name = '{REBUILT}'"
-        ));
-        statements.push(format!(
-            "INSERT INTO sqlite_sequence (name, seq) SELECT '{REBUILT}', seq FROM sqlite_sequence \
-             WHERE name = {name} AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = '{REBUILT}')"
-        ));
-    }
-    statements.push(format!("DROP TABLE {old}"));
-    statements.push(format!("ALTER TABLE {new} RENAME TO {old}"));
-    statements
 }
 
 /// Whether the table's key counts up without giving a number twice.
@@ -85,43 +50,44 @@ pub(crate) fn counts(collection: &Collection) -> bool {
 /// `PRAGMA recursive_triggers = ON`. With them goes the full-text index, where the collection has one: it is made
 /// of the rows that are there, and kept by triggers of its own.
 pub fn triggers(collection: &Collection) -> Vec<String> {
-    let table = quote(&collection.name);
-    let name = text_literal(&collection.name);
-    let key = quote(&collection.primary_field().name);
-    let old = image::sql(collection, "OLD");
-    let new = image::sql(collection, "NEW");
-    let one = |event: &str, op: u8, key_of: &str, old: &str, new: &str| {
-        format!(
-            "CREATE TRIGGER {} AFTER {event} ON {table} BEGIN \
-             INSERT INTO \"_alyx_changes\" (\"collection\", \"op\", \"id\", \"old\", \"new\") \
-             VALUES ({name}, {op}, {key_of}.{key}, {old}, {new}); END",
-            trigger_name(collection, event)
-        )
-    };
-    let mut statements = vec![
-        one("INSERT", 1, "NEW", "NULL", &new),
-        one("UPDATE", 2, "NEW", &old, &new),
-        one("DELETE", 3, "OLD", &old, "NULL"),
-    ];
+    let log = log_triggers(collection).into_iter();
+    let mut statements: Vec<String> = log.map(|trigger| trigger.sql).collect();
     statements.extend(search::create(collection));
     statements
 }
 
 /// Statements that remove what [`triggers`] creates.
 pub fn drop_triggers(collection: &Collection) -> Vec<String> {
-    let mut statements: Vec<String> = ["INSERT", "UPDATE", "DELETE"]
-        .map(|event| format!("DROP TRIGGER IF EXISTS {}", trigger_name(collection, event)))
-        .into();
-    statements.extend(search::drop(collection));
+    let mut statements = drop_log_triggers(collection);
+    statements.extend(drop_search(collection));
     statements
 }
 
+/// Statements that remove the triggers of the change log alone.
+pub(crate) fn drop_log_triggers(collection: &Collection) -> Vec<String> {
+    ["INSERT", "UPDATE", "DELETE"]
+        .map(|event| {
+            format!(
+                "DROP TRIGGER IF EXISTS {}",
+                quote(&trigger_name(collection, event))
+            )
+        })
+        .into()
+}
+
+/// Statements that remove the full-text index with its triggers, whether it is there or not.
+pub(crate) fn drop_search(collection: &Collection) -> Vec<String> {
+    let triggers = search::triggers(collection).into_iter();
+    let triggers = triggers.map(|trigger| format!("DROP TRIGGER IF EXISTS {}", quote(&trigger.name)));
+    let index = (!collection.search.is_empty()).then(|| search_table(&collection.name));
+    triggers
+        .chain(index.map(|name| format!("DROP TABLE IF EXISTS {}", quote(&name))))
+        .collect()
+}
+
 fn trigger_name(collection: &Collection, event: &str) -> String {
-    quote(&format!(
-        "_alyx_changes_{}_{}",
-        collection.name,
-        event.to_ascii_lowercase()
-    ))
+    let event = event.to_ascii_lowercase();
+    format!("_alyx_changes_{}_{event}", collection.name)
 }
 
 /// An identifier in quotes.
@@ -228,56 +194,16 @@ fn column(field: &Field) -> String {
     sql
 }
 
-/// Statements that add a column to a table with rows. A field that is filled with times gets the time of the
-/// statement in every row that is there already.
-pub(crate) fn add_column(collection: &Collection, field: &Field) -> Vec<String> {
-    let table = quote(&collection.name);
-    let name = quote(&field.name);
-    let kind = storage_type(field.kind);
-    let required = if field.nullable { "" } else { " NOT NULL" };
-    let add = format!("ALTER TABLE {table} ADD COLUMN {name} {kind}{required}");
-    match &field.default {
-        Some(DefaultValue::Literal(value)) => {
-            vec![format!("{add} DEFAULT {}{}", literal(value), references(field))]
-        }
-        Some(DefaultValue::Now | DefaultValue::Auto) | None => {
-            let stamped = field.default == Some(DefaultValue::Now) || !field.nullable;
-            // SQLite wants a constant default for a column that cannot be null.
-            let constant = if field.nullable {
-                ""
-            } else if field.kind == FieldType::Date {
-                " DEFAULT '1970-01-01'"
-            } else {
-                " DEFAULT '1970-01-01T00:00:00.000Z'"
-            };
-            let mut statements = vec![format!("{add}{constant}{}", references(field))];
-            if stamped {
-                statements.push(format!("UPDATE {table} SET {name} = {}", sql_now(field.kind)));
-            }
-            statements
-        }
-    }
-}
-
-/// Statements that let a required column be null. SQLite cannot alter a constraint, so a new column takes the
-/// old one's values and name.
-pub(crate) fn make_nullable(collection: &Collection, field: &Field) -> Vec<String> {
-    let table = quote(&collection.name);
-    let name = quote(&field.name);
-    let replacement = quote("_alyx_replacement");
-    let default = match &field.default {
-        Some(DefaultValue::Literal(value)) => format!(" DEFAULT {}", literal(value)),
-        Some(DefaultValue::Now | DefaultValue::Auto) | None => String::new(),
+/// The statement that adds a column to a table with rows; `None` where the table has to be made anew, because the
+/// column could not be as in [`table`].
+pub(crate) fn add_column(collection: &Collection, field: &Field) -> Option<String> {
+    let constant = match &field.default {
+        Some(DefaultValue::Literal(_)) => true,
+        Some(DefaultValue::Now | DefaultValue::Auto) => false,
+        None => field.nullable,
     };
-    vec![
-        format!(
-            "ALTER TABLE {table} ADD COLUMN {replacement} {}{default}",
-            storage_type(field.kind)
-        ),
-        format!("UPDATE {table} SET {replacement} = {name}"),
-        format!("ALTER TABLE {table} DROP COLUMN {name}"),
-        format!("ALTER TABLE {table} RENAME COLUMN {replacement} TO {name}"),
-    ]
+    let table = quote(&collection.name);
+    constant.then(|| format!("ALTER TABLE {table} ADD COLUMN {}", column(field)))
 }
 
 fn references(field: &Field) -> String {

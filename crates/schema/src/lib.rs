@@ -22,7 +22,9 @@ pub use model::{
     Schema, SortOrder, Storage, Validation,
 };
 pub use parse::{ParsedSchema, parse};
-pub use plan::{Plan, Step, Verdict, plan, plan_numbered};
+pub use plan::{Class, Plan, Proposal, Step, Verdict, plan, plan_numbered};
 pub use problem::{Problem, SchemaErrors};
 pub use richtext::{RichFormat, RichFormats};
-pub use settle::{Column, Table, Tables, Transition, Undone};
+pub use settle::{
+    Column, Database, Limits, NotSettled, Progress, Table, Tables, Transition, Undone, inspect,
+};

@@ -1,11 +1,13 @@
 //! What it takes to get from one schema to another, and what would lose data and is therefore refused.
 //!
 //! The plan compares two schemas; it does not look at the database. A step is safe only where it works on any
-//! data that the first schema allows and keeps all of it.
+//! data that the first schema allows and keeps all of it. How the tables get there is [`crate::settle`]'s.
 
 mod bucket;
+mod concern;
 mod convert;
 mod field;
+mod proposal;
 mod remedy;
 mod same;
 
@@ -13,22 +15,28 @@ use std::sync::Arc;
 
 use remedy::Remedy;
 
-use crate::ddl;
 use crate::model::{Collection, Index, Schema};
+use crate::settle::Transition;
 
+pub(crate) use convert::{converted, keeps_values, new_value, sample};
 pub(crate) use field::obstacle;
+pub use proposal::Proposal;
 
 /// The steps from one schema to another.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// The steps in order.
     pub steps: Vec<Step>,
-    /// Collections whose columns change, as they were: their triggers go first.
-    before: Vec<Arc<Collection>>,
-    /// Collections whose triggers are created last.
-    after: Vec<Arc<Collection>>,
+    ends: Ends,
     /// What the remedies have proposed so far.
     proposed: Proposed,
+}
+
+/// Where a plan leads from, and where to.
+#[derive(Debug, Clone, Default)]
+struct Ends {
+    from: Arc<Schema>,
+    to: Arc<Schema>,
 }
 
 /// The migrations that the remedies of a plan propose.
@@ -41,6 +49,8 @@ struct Proposed {
     rebuild: Option<(Remedy, Option<String>)>,
     /// Fields of the collection that may be renamed ones: new name, old name, file.
     renames: Vec<(String, String, String)>,
+    /// The remedy of each refused step that has one of its own, with its collection.
+    remedies: Vec<(String, Remedy)>,
 }
 
 /// One difference between two schemas.
@@ -52,8 +62,48 @@ pub struct Step {
     pub description: String,
     /// Whether it can be done.
     pub verdict: Verdict,
-    /// Its statements; none for what concerns the server only, and for what is refused.
-    pub sql: Vec<String>,
+    /// A query that counts the rows that it concerns, in the database as it is; none for what concerns the server only.
+    pub concerned: Option<String>,
+    /// Whether the database itself refuses data that does not fit, so that nothing can go wrong unseen.
+    checked: bool,
+}
+
+impl Step {
+    /// What kind of step it is.
+    pub fn class(&self) -> Class {
+        match self.verdict {
+            Verdict::Safe => Class::Safe,
+            Verdict::Refused { class, .. } => class,
+        }
+    }
+
+    /// The collection that it is about, if it is about one.
+    pub fn collection(&self) -> Option<&str> {
+        let path = self.path.strip_prefix("collections.")?;
+        path.split('.').next()
+    }
+}
+
+/// What a step may do to data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// It keeps all of it, whatever there is.
+    Safe,
+    /// It loses none by itself, but there may be documents of which somebody must say what becomes of them.
+    NeedsDecision,
+    /// It loses some.
+    Destructive,
+}
+
+impl Class {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Safe => "safe",
+            Self::NeedsDecision => "needs-decision",
+            Self::Destructive => "destructive",
+        }
+    }
 }
 
 /// Whether a step can be done without losing anything.
@@ -63,6 +113,8 @@ pub enum Verdict {
     Safe,
     /// It cannot.
     Refused {
+        /// [`Class::NeedsDecision`] or [`Class::Destructive`].
+        class: Class,
         /// What would be lost or break.
         loses: String,
         /// What to do instead: in most cases the migration file to write, as text of several lines.
@@ -81,40 +133,47 @@ impl Plan {
         self.steps.iter().filter(|step| step.verdict != Verdict::Safe)
     }
 
-    /// Every statement in order, for one transaction. Empty where only the server has to know, or where a step
-    /// is refused. While it runs, changes to the collections that it alters are not logged (the new columns of
-    /// existing rows would look like updates), so readers of the log must begin afresh with a snapshot.
+    /// Every statement in order, for one transaction in which foreign keys are not checked, on a database that is as
+    /// the first schema has it made. Empty where only the server has to know, or where a step is refused. What it
+    /// does to the rows that are there is not logged, so readers of the log must begin afresh with a snapshot.
     pub fn statements(&self) -> Vec<String> {
         if self.refused().next().is_some() {
             return Vec::new();
         }
-        let drops = self
-            .before
-            .iter()
-            .flat_map(|collection| ddl::drop_triggers(collection));
-        let steps = self.steps.iter().flat_map(|step| step.sql.iter().cloned());
-        let creates = self.after.iter().flat_map(|collection| ddl::triggers(collection));
-        drops.chain(steps).chain(creates).collect()
+        let Ends { from, to } = self.ends.clone();
+        Transition::direct(from, to).statements()
     }
 
-    fn safe(&mut self, path: impl Into<String>, description: impl Into<String>, sql: Vec<String>) {
+    /// The plan beside migrations that say what becomes of the data of some collections: what it refuses of those is
+    /// left out, and what the database itself refuses where the migrations have not seen to it.
+    #[must_use]
+    pub fn beside_migrations(mut self, covered: impl Fn(&str) -> bool) -> Self {
+        self.steps.retain(|step| {
+            step.verdict == Verdict::Safe || !(step.checked || step.collection().is_some_and(&covered))
+        });
+        self
+    }
+
+    /// The one migration that would carry out all that is refused; `None` where nothing is.
+    pub fn proposal(&self) -> Option<Proposal> {
+        proposal::of(self)
+    }
+
+    fn safe(&mut self, path: impl Into<String>, description: impl Into<String>, concerned: Option<String>) {
         self.steps.push(Step {
             path: path.into(),
             description: description.into(),
             verdict: Verdict::Safe,
-            sql,
+            concerned,
+            checked: true,
         });
     }
 
-    fn refuse(
-        &mut self,
-        path: impl Into<String>,
-        description: impl Into<String>,
-        loses: impl Into<String>,
-        remedy: &Remedy,
-    ) -> String {
-        let (remedy, file) = self.propose(remedy);
-        self.refuse_with(path, description, loses, remedy);
+    /// Refuses a change of a collection. Returns the file that is proposed instead.
+    fn refuse(&mut self, collection: &str, refused: Refused, remedy: Remedy) -> String {
+        let (text, file) = self.propose(&remedy);
+        self.proposed.remedies.push((collection.to_owned(), remedy));
+        self.refuse_with(refused, text);
         file
     }
 
@@ -138,23 +197,30 @@ impl Plan {
         (text, file)
     }
 
-    fn refuse_with(
-        &mut self,
-        path: impl Into<String>,
-        description: impl Into<String>,
-        loses: impl Into<String>,
-        remedy: String,
-    ) {
+    fn refuse_with(&mut self, refused: Refused, remedy: String) {
         self.steps.push(Step {
-            path: path.into(),
-            description: description.into(),
+            path: refused.path,
+            description: refused.description,
             verdict: Verdict::Refused {
-                loses: loses.into(),
+                class: refused.class,
+                loses: refused.loses,
                 remedy,
             },
-            sql: Vec::new(),
+            concerned: refused.concerned,
+            checked: refused.checked,
         });
     }
+}
+
+/// A change that is refused.
+struct Refused {
+    path: String,
+    description: String,
+    class: Class,
+    loses: String,
+    concerned: Option<String>,
+    /// As [`Step::checked`].
+    checked: bool,
 }
 
 /// The steps from `from`, which the database has, to `to`, in a project without migrations.
@@ -164,13 +230,19 @@ pub fn plan(from: &Schema, to: &Schema) -> Plan {
 
 /// As [`plan`]; the migrations that it proposes are numbered from `next_migration`.
 pub fn plan_numbered(from: &Schema, to: &Schema, next_migration: u32) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = Plan {
+        ends: Ends {
+            from: Arc::new(from.clone()),
+            to: Arc::new(to.clone()),
+        },
+        ..Plan::default()
+    };
     plan.proposed.next = next_migration;
     if from.version != to.version {
         plan.safe(
             "version",
             format!("version {} becomes {}", from.version, to.version),
-            Vec::new(),
+            None,
         );
     }
     bucket::compare(&mut plan, from, to);
@@ -181,16 +253,12 @@ pub fn plan_numbered(from: &Schema, to: &Schema, next_migration: u32) -> Plan {
     }
     for (name, collection) in &to.collections {
         match from.collections.get(name) {
-            Some(before) => change_collection(&mut plan, from, before, collection),
-            None => {
-                let description = format!("new collection `{name}`");
-                plan.safe(
-                    format!("collections.{name}"),
-                    description,
-                    ddl::create_table(collection),
-                );
-                plan.after.push(Arc::clone(collection));
-            }
+            Some(before) => change_collection(&mut plan, before, collection),
+            None => plan.safe(
+                format!("collections.{name}"),
+                format!("new collection `{name}`"),
+                None,
+            ),
         }
     }
     plan
@@ -198,22 +266,22 @@ pub fn plan_numbered(from: &Schema, to: &Schema, next_migration: u32) -> Plan {
 
 fn drop_collection(plan: &mut Plan, collection: &Collection) {
     let name = &collection.name;
-    plan.refuse(
-        format!("collections.{name}"),
-        format!("the collection `{name}` is gone"),
-        format!("every document of `{name}`"),
-        &remedy::dropped_collection(name),
-    );
+    let refused = Refused {
+        path: format!("collections.{name}"),
+        description: format!("the collection `{name}` is gone"),
+        class: Class::Destructive,
+        loses: format!("every document of `{name}`"),
+        concerned: Some(concern::documents(name)),
+        checked: false,
+    };
+    plan.refuse(name, refused, remedy::dropped_collection(name));
 }
 
-fn change_collection(plan: &mut Plan, from: &Schema, before: &Arc<Collection>, after: &Arc<Collection>) {
+fn change_collection(plan: &mut Plan, before: &Collection, after: &Collection) {
     let path = format!("collections.{}", after.name);
     let fields_path = format!("{path}.fields");
-    let mut columns_change = false;
-    let (old_key, new_key) = (before.primary_field(), after.primary_field());
-    let same_key =
-        old_key.name == new_key.name && ddl::storage_type(old_key.kind) == ddl::storage_type(new_key.kind);
-    plan.proposed.rebuild = (!same_key).then(|| (remedy::rebuilt(before, after), None));
+    plan.proposed.rebuild =
+        (!same_key(before, after)).then(|| (remedy::rebuilt(&plan.ends, before, after), None));
     plan.proposed.renames.clear();
     for field in &before.fields {
         if after.field(&field.name).is_none() {
@@ -226,17 +294,13 @@ fn change_collection(plan: &mut Plan, from: &Schema, before: &Arc<Collection>, a
         .filter(|index| !has_index(after, before, index));
     for index in old_indexes {
         let description = format!("the index `{}` is dropped", index.name);
-        plan.safe(
-            format!("{path}.indexes"),
-            description,
-            vec![ddl::drop_index(&index.name)],
-        );
+        plan.safe(format!("{path}.indexes"), description, None);
     }
     for field in &after.fields {
-        columns_change |= match before.field(&field.name) {
-            Some((_, old)) => field::changed(plan, &fields_path, from, (before, old), (after, field)),
+        match before.field(&field.name) {
+            Some((_, old)) => field::changed(plan, &fields_path, (before, old), (after, field)),
             None => field::added(plan, &fields_path, after, field),
-        };
+        }
     }
     for index in &after.indexes {
         if !has_index(before, after, index) {
@@ -244,18 +308,30 @@ fn change_collection(plan: &mut Plan, from: &Schema, before: &Arc<Collection>, a
         }
     }
     plan.proposed.rebuild = None;
+    change_settings(plan, &path, before, after);
+}
+
+/// Whether documents keep their keys.
+fn same_key(before: &Collection, after: &Collection) -> bool {
+    let (old, new) = (before.primary_field(), after.primary_field());
+    old.name == new.name && keeps_values(old.kind, new.kind)
+}
+
+/// What is neither a field nor an index.
+fn change_settings(plan: &mut Plan, path: &str, before: &Collection, after: &Collection) {
     if before.access != after.access {
-        plan.safe(format!("{path}.rules"), "who may do what changes", Vec::new());
+        plan.safe(format!("{path}.rules"), "who may do what changes", None);
     }
     if before.description != after.description {
-        plan.safe(
-            format!("{path}.description"),
-            "the description changes",
-            Vec::new(),
-        );
+        plan.safe(format!("{path}.description"), "the description changes", None);
     }
-    if !columns_change && same::reordered(before, after) {
-        plan.safe(fields_path, "the fields change places", Vec::new());
+    let documents = Some(concern::documents(&after.name));
+    if same::reordered(before, after) {
+        plan.safe(
+            format!("{path}.fields"),
+            "the fields change places",
+            documents.clone(),
+        );
     }
     let names = |collection: &Collection| -> Vec<String> {
         let fields = collection.search.iter();
@@ -263,17 +339,12 @@ fn change_collection(plan: &mut Plan, from: &Schema, before: &Arc<Collection>, a
             .map(|&field| collection.fields[field].name.clone())
             .collect()
     };
-    let search_changes = names(before) != names(after);
-    if search_changes {
+    if names(before) != names(after) {
         plan.safe(
             format!("{path}.search"),
             "the full-text index is made anew",
-            Vec::new(),
+            documents,
         );
-    }
-    if columns_change || search_changes {
-        plan.before.push(Arc::clone(before));
-        plan.after.push(Arc::clone(after));
     }
 }
 
@@ -304,14 +375,17 @@ fn new_index(plan: &mut Plan, path: &str, before: &Collection, after: &Collectio
         .filter_map(|&position| after.fields.get(position))
         .any(|field| before.field(&field.name).is_none() && field.nullable && field.default.is_none());
     if index.unique && !starts_null {
-        plan.refuse(
+        let refused = Refused {
             path,
-            format!("new unique index `{name}` over existing documents"),
-            "nothing, but it fails where two documents share the values",
-            &remedy::unique_index(after, index),
-        );
+            description: format!("new unique index `{name}` over existing documents"),
+            class: Class::NeedsDecision,
+            loses: "nothing, but it fails where two documents share the values".to_owned(),
+            concerned: concern::repeated(before, after, index),
+            checked: true,
+        };
+        plan.refuse(&after.name, refused, remedy::unique_index(after, index));
     } else {
         let description = format!("new index `{name}`");
-        plan.safe(path, description, vec![ddl::create_index(after, index)]);
+        plan.safe(path, description, Some(concern::documents(&after.name)));
     }
 }

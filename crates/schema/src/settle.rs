@@ -1,46 +1,28 @@
-//! From the tables that migrations have left to those of a schema.
+//! From the tables that are there to those of a schema.
 //!
 //! Migrations are opaque SQL, so what they did is seen in the tables alone. What is lossless is carried out (new
-//! tables and columns, constraints, indexes); what would lose or invent data is for the migrations to do, and is
-//! reported where they have not.
+//! tables and columns, constraints, defaults, indexes), by a [rebuild](rebuild) where SQLite cannot alter a table so;
+//! what would lose or invent data is for the migrations to do, and is reported where they have not.
+//!
+//! **Invariant:** what comes out is what [`crate::create_table`] and [`crate::triggers`] make of an empty database,
+//! but for the order of the columns of large tables, on which nothing depends.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod carry_out;
+mod collection;
+mod rebuild;
+mod shape;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub use carry_out::{Database, Limits, NotSettled, Progress};
+use carry_out::{failed, run};
+use collection::Settling;
+use rebuild::Rebuild;
+pub use shape::{Column, Table, Tables, inspect};
+
 use crate::ddl::{self, quote};
-use crate::model::{Collection, Field, OnDelete, Schema};
-use crate::plan::{obstacle, plan};
-
-/// Tables as the database has them, by name.
-pub type Tables = BTreeMap<String, Table>;
-
-/// A table as the database has it.
-#[derive(Debug, Clone, Default)]
-pub struct Table {
-    /// Its columns, hidden ones included.
-    pub columns: Vec<Column>,
-    /// Its foreign keys of one column: column, table, referenced column, action on deletion.
-    pub references: BTreeSet<(String, String, String, String)>,
-    /// Whether it is `STRICT`.
-    pub strict: bool,
-    /// Whether its key counts up without giving a number twice (`AUTOINCREMENT`).
-    pub counts: bool,
-    /// The SQL of its indexes and triggers that are not the schema's.
-    pub extras: Vec<String>,
-}
-
-/// A column as the database has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    /// Name.
-    pub name: String,
-    /// Declared type.
-    pub kind: String,
-    /// `NOT NULL`.
-    pub required: bool,
-    /// Part of the primary key.
-    pub primary: bool,
-}
+use crate::model::{Collection, Schema};
 
 /// Something that the migrations should have done and have not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,86 +35,171 @@ pub struct Undone {
     pub remedy: String,
 }
 
-/// The way from one schema to another with migrations in between.
+/// The way from one schema to another, with migrations in between or without.
 #[derive(Debug, Clone)]
 pub struct Transition {
     from: Arc<Schema>,
     to: Arc<Schema>,
+    /// Collections whose tables may change.
     touched: BTreeSet<String>,
+    /// Whether migrations run in between, of which nobody knows what they do.
+    migrations: bool,
+}
+
+/// A step towards the tables of a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Change {
+    Run(String),
+    Rebuild(Rebuild),
 }
 
 impl Transition {
+    /// From `from`, which the database has, to `to`, with nothing in between.
+    pub fn direct(from: Arc<Schema>, to: Arc<Schema>) -> Self {
+        let touched = touched(&from, &to, &[]);
+        Self {
+            from,
+            to,
+            touched,
+            migrations: false,
+        }
+    }
+
     /// From `from`, which the database has, to `to`. The collections that may be altered in between are those
     /// that differ and those that `texts`, the SQL of the migrations, mention.
     pub fn new<'t>(from: Arc<Schema>, to: Arc<Schema>, texts: impl IntoIterator<Item = &'t str>) -> Self {
         let texts: Vec<String> = texts.into_iter().map(str::to_ascii_lowercase).collect();
-        let differs = plan(&from, &to);
-        let differs: BTreeSet<&str> = differs
-            .steps
-            .iter()
-            .filter_map(|step| step.path.strip_prefix("collections."))
-            .filter_map(|path| path.split('.').next())
-            .collect();
-        let touched = from
-            .collections
-            .keys()
-            .chain(to.collections.keys())
-            .filter(|name| differs.contains(name.as_str()) || texts.iter().any(|text| text.contains(*name)))
-            .cloned()
-            .collect();
-        Self { from, to, touched }
-    }
-
-    /// What goes before the migrations: every trigger, so that nothing they do is logged half, and the indexes of
-    /// what they may alter, which would be in their way.
-    pub fn clear(&self) -> Vec<String> {
-        let triggers = self.from.collections.values();
-        let triggers = triggers.flat_map(|collection| ddl::drop_triggers(collection));
-        triggers.chain(self.drop_indexes(&self.from)).collect()
-    }
-
-    /// What comes back after the tables are those of the schema.
-    pub fn restore(&self) -> Vec<String> {
-        let mut statements: Vec<String> = self.drop_indexes(&self.to).collect();
-        for collection in self.touched(&self.to) {
-            statements.extend(ddl::indexes(collection));
+        let touched = touched(&from, &to, &texts);
+        Self {
+            from,
+            to,
+            touched,
+            migrations: true,
         }
-        for collection in self.to.collections.values() {
-            statements.extend(ddl::drop_triggers(collection));
-            statements.extend(ddl::triggers(collection));
+    }
+
+    /// What it runs on a database that is as `from` has it made.
+    pub fn statements(&self) -> Vec<String> {
+        self.statements_on(shape::of(&self.from))
+    }
+
+    fn statements_on(&self, mut now: Tables) -> Vec<String> {
+        let Ok(changes) = self.settle(&now, &now) else {
+            return Vec::new();
+        };
+        let mut statements = Vec::new();
+        for (collection, changes) in changes {
+            let made = changes.iter().any(|change| matches!(change, Change::Rebuild(_)));
+            let before = now.remove(&collection.name);
+            let after = Table::of(collection);
+            let (objects, search) = match before {
+                Some(before) if made => (Vec::new(), before.search),
+                Some(before) => (before.objects, before.search),
+                None => (Vec::new(), None),
+            };
+            let after = Table {
+                objects,
+                search,
+                ..after
+            };
+            now.insert(collection.name.clone(), after);
+            for change in changes {
+                match change {
+                    Change::Run(sql) => statements.push(sql),
+                    Change::Rebuild(rebuild) => statements.extend(rebuild.statements()),
+                }
+            }
+        }
+        statements.extend(self.finish(&now));
+        statements
+    }
+
+    /// What goes before the migrations: every trigger of the change log, so that nothing they do is logged half, and
+    /// of what they may alter, the indexes, which would be in their way.
+    fn clear(&self) -> Vec<String> {
+        let mut statements = Vec::new();
+        for collection in self.from.collections.values().filter(|_| self.migrations) {
+            statements.extend(ddl::drop_log_triggers(collection));
+            if self.touched.contains(&collection.name) {
+                statements.extend(ddl::drop_search(collection));
+                let indexes = ddl::indexes(collection).into_iter();
+                statements.extend(indexes.map(|index| ddl::drop_index(&index.name)));
+            }
         }
         statements
     }
 
     /// What leads from the tables `now`, after the migrations, to those of the schema. `before` are the tables
-    /// before the migrations.
-    ///
-    /// # Errors
-    /// Everything that the migrations have left undone.
-    pub fn settle(&self, before: &Tables, now: &Tables) -> Result<Vec<String>, Vec<Undone>> {
-        let mut settling = Settling::default();
+    /// before the migrations. Errors are everything that the migrations have left undone.
+    fn settle(&self, before: &Tables, now: &Tables) -> Result<Vec<(&Collection, Vec<Change>)>, Vec<Undone>> {
+        let mut undone = Vec::new();
         for collection in self.touched(&self.from) {
             let name = &collection.name;
             if !self.to.collections.contains_key(name) && now.contains_key(name) {
-                settling.undone(
-                    format!("collections.{name}"),
-                    format!("the schema has no `{name}` any more, and its table is still there"),
-                    format!("add the operation DROP TABLE {}", quote(name)),
-                );
+                undone.push(Undone {
+                    path: format!("collections.{name}"),
+                    problem: format!("the schema has no `{name}` any more, and its table is still there"),
+                    remedy: format!("add the operation DROP TABLE {}", quote(name)),
+                });
             }
         }
+        let mut changes = Vec::new();
         for collection in self.touched(&self.to) {
-            settling.collection(
-                collection,
-                before.get(&collection.name),
-                now.get(&collection.name),
-            );
+            let name = &collection.name;
+            let settling = Settling {
+                from: self.from.collection(name).map(Arc::as_ref),
+                to: collection,
+                before: before.get(name),
+                undone: &mut undone,
+            };
+            changes.push((collection.as_ref(), settling.changes(now.get(name))));
         }
-        if settling.undone.is_empty() {
-            Ok(settling.statements)
+        if undone.is_empty() {
+            Ok(changes)
         } else {
-            Err(settling.undone)
+            Err(undone)
         }
+    }
+
+    /// What brings indexes, triggers and full-text indexes to the tables `now`, which are those of the schema.
+    fn finish(&self, now: &Tables) -> Vec<String> {
+        let (mut drops, mut creates) = (Vec::new(), Vec::new());
+        for collection in self.from.collections.values() {
+            if !self.to.collections.contains_key(&collection.name) {
+                drops.extend(ddl::drop_search(collection));
+            }
+        }
+        for (name, table) in now {
+            let to = self.to.collection(name);
+            let from = self.from.collection(name);
+            let wanted = to.map(|to| ddl::objects(to)).unwrap_or_default();
+            let owned = from.map(|from| ddl::objects(from)).unwrap_or_default();
+            for object in &owned {
+                if table.object(&object.name).is_some() && !wanted.iter().any(|new| new.name == object.name) {
+                    drops.push(drop(&object.name, &object.sql));
+                }
+            }
+            if let Some(to) = to {
+                let stale = stale_search(from, to, table);
+                if stale {
+                    drops.extend(from.into_iter().flat_map(|from| ddl::drop_search(from)));
+                    drops.extend(ddl::drop_search(to));
+                    creates.extend(ddl::create_search(to));
+                    creates.extend(ddl::fill_search(to));
+                }
+                let of_search = ddl::search_triggers(to);
+                for object in wanted {
+                    let anew = stale && of_search.contains(&object);
+                    let there = table.object(&object.name).filter(|_| !anew);
+                    if there != Some(object.sql.as_str()) {
+                        drops.extend(there.map(|sql| drop(&object.name, sql)));
+                        creates.push(object.sql);
+                    }
+                }
+            }
+        }
+        drops.extend(creates);
+        drops
     }
 
     fn touched<'s>(&'s self, schema: &'s Schema) -> impl Iterator<Item = &'s Arc<Collection>> {
@@ -141,151 +208,34 @@ impl Transition {
             .values()
             .filter(|collection| self.touched.contains(&collection.name))
     }
-
-    fn drop_indexes<'s>(&'s self, schema: &'s Schema) -> impl Iterator<Item = String> + 's {
-        let names = self.touched(schema).flat_map(|collection| {
-            let own = collection.indexes.iter().map(|index| index.name.clone());
-            let of_fields = collection.fields.iter();
-            own.chain(of_fields.filter_map(|field| ddl::field_index(collection, field)))
-        });
-        names.map(|name| ddl::drop_index(&name))
-    }
 }
 
-#[derive(Default)]
-struct Settling {
-    statements: Vec<String>,
-    undone: Vec<Undone>,
+/// Collections that are made differently, and those that the texts mention.
+fn touched(from: &Schema, to: &Schema, texts: &[String]) -> BTreeSet<String> {
+    let made = |schema: &Schema, name: &str| {
+        let collection = schema.collection(name)?;
+        Some((ddl::create_table(collection), ddl::triggers(collection)))
+    };
+    let names = from.collections.keys().chain(to.collections.keys());
+    names
+        .filter(|name| {
+            made(from, name) != made(to, name) || texts.iter().any(|text| text.contains(name.as_str()))
+        })
+        .cloned()
+        .collect()
 }
 
-impl Settling {
-    fn collection(&mut self, collection: &Collection, before: Option<&Table>, now: Option<&Table>) {
-        let name = &collection.name;
-        let path = format!("collections.{name}");
-        let Some(now) = now else {
-            if before.is_some() {
-                self.undone(
-                    path,
-                    format!("the migrations took the table of `{name}` away, and the schema still has it"),
-                    "take the collection out of the schema too, or keep its table".to_owned(),
-                );
-            } else {
-                self.statements.push(ddl::table(collection, name));
-            }
-            return;
-        };
-        let found = self.undone.len();
-        for column in &now.columns {
-            if collection.field(&column.name).is_none() {
-                self.undone(
-                    format!("{path}.fields.{}", column.name),
-                    format!(
-                        "the schema has no `{}` any more, and its column is still there",
-                        column.name
-                    ),
-                    format!(
-                        "add the operation ALTER TABLE {} DROP COLUMN {}",
-                        quote(name),
-                        quote(&column.name)
-                    ),
-                );
-            }
-        }
-        let mut rebuild = !now.strict || now.counts != ddl::counts(collection);
-        for field in &collection.fields {
-            match now.column(&field.name) {
-                Some(column) => rebuild |= self.existing(&path, collection, field, column),
-                None => self.missing(&path, collection, field, before),
-            }
-        }
-        // A column that is added here has its foreign key from the start.
-        let expected = references(collection).filter(|reference| now.column(&reference.0).is_some());
-        rebuild |= expected.collect::<BTreeSet<_>>() != now.references;
-        if rebuild && self.undone.len() == found {
-            self.statements.extend(ddl::rebuild(collection));
-            self.statements.extend(now.extras.iter().cloned());
-        }
-    }
-
-    /// A field whose column is there. Whether the table has to be made anew for its constraints.
-    fn existing(&mut self, path: &str, collection: &Collection, field: &Field, column: &Column) -> bool {
-        let storage = ddl::storage_type(field.kind);
-        if !column.kind.eq_ignore_ascii_case(storage) {
-            self.undone(
-                format!("{path}.fields.{}", field.name),
-                format!(
-                    "its column is of type {}, and a field of type {} is stored as {storage}",
-                    column.kind,
-                    field.kind.name()
-                ),
-                format!(
-                    "make a new column of type {storage} in the migration, copy the values with CAST, drop {column} \
-                     from {table} and rename the new one",
-                    column = quote(&column.name),
-                    table = quote(&collection.name)
-                ),
-            );
-        }
-        column.primary != field.primary || column.required == field.nullable
-    }
-
-    fn missing(&mut self, path: &str, collection: &Collection, field: &Field, before: Option<&Table>) {
-        let name = &field.name;
-        let path = format!("{path}.fields.{name}");
-        let existed = before.is_some_and(|table| table.column(name).is_some());
-        if existed {
-            self.undone(
-                path,
-                format!(
-                    "the migrations took the column of `{name}` away, and the schema still has the field"
-                ),
-                "take the field out of the schema too, or keep its column".to_owned(),
-            );
-        } else if let Some(loses) = obstacle(field) {
-            self.undone(
-                path,
-                format!("the field has no column yet, and it cannot simply be added: {loses}"),
-                format!(
-                    "add the column in the migration and fill it: ALTER TABLE {} ADD COLUMN {} {}, then UPDATE",
-                    quote(&collection.name),
-                    quote(name),
-                    ddl::storage_type(field.kind)
-                ),
-            );
-        } else {
-            self.statements.extend(ddl::add_column(collection, field));
-        }
-    }
-
-    fn undone(&mut self, path: String, problem: String, remedy: String) {
-        self.undone.push(Undone {
-            path,
-            problem,
-            remedy,
-        });
-    }
+/// Whether the full-text index does not hold what it should.
+fn stale_search(from: Option<&Arc<Collection>>, to: &Collection, table: &Table) -> bool {
+    let kept = from.is_some_and(|from| ddl::search_triggers(from) == ddl::search_triggers(to));
+    table.search != ddl::create_search(to) || (table.search.is_some() && !kept)
 }
 
-impl Table {
-    fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
-    }
-}
-
-/// The foreign keys that a collection's table must have.
-fn references(collection: &Collection) -> impl Iterator<Item = (String, String, String, String)> {
-    collection.fields.iter().filter_map(|field| {
-        let reference = field.references.as_ref()?;
-        let action = match reference.on_delete {
-            OnDelete::Restrict => "RESTRICT",
-            OnDelete::Cascade => "CASCADE",
-            OnDelete::SetNull => "SET NULL",
-        };
-        Some((
-            field.name.clone(),
-            reference.collection.clone(),
-            reference.field.clone(),
-            action.to_owned(),
-        ))
-    })
+/// The statement that removes an index or a trigger that `sql` created.
+fn drop(name: &str, sql: &str) -> String {
+    let trigger = sql
+        .get(..14)
+        .is_some_and(|head| head.eq_ignore_ascii_case("CREATE TRIGGER"));
+    let kind = if trigger { "TRIGGER" } else { "INDEX" };
+    format!("DROP {kind} IF EXISTS {}", quote(name))
 }

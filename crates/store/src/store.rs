@@ -193,6 +193,14 @@ impl Store {
         }
     }
 
+    /// Whether other processes write to the database too.
+    pub fn is_shared(&self) -> bool {
+        match &self.backend {
+            Backend::Embedded(_) | Backend::Remote(_) => false,
+            Backend::Cluster(_) => true,
+        }
+    }
+
     /// The change log's position now, with what other processes wrote.
     pub async fn position(&self) -> Result<Seq> {
         match &self.backend {

@@ -13,7 +13,7 @@ fn a_migration_has_operations_in_order() {
     let sql: Vec<&str> = migration
         .operations
         .iter()
-        .map(|operation| operation.sql.as_str())
+        .map(|operation| operation.up.as_str())
         .collect();
     assert_eq!(
         sql,

@@ -6,7 +6,7 @@ use crate::model::Schema;
 pub(super) fn compare(plan: &mut Plan, from: &Schema, to: &Schema) {
     for name in from.buckets.keys().filter(|name| !to.buckets.contains_key(*name)) {
         let description = format!("the bucket `{name}` is gone");
-        plan.safe(format!("buckets.{name}"), description, Vec::new());
+        plan.safe(format!("buckets.{name}"), description, None);
     }
     for (name, bucket) in &to.buckets {
         let description = match from.buckets.get(name) {
@@ -14,6 +14,6 @@ pub(super) fn compare(plan: &mut Plan, from: &Schema, to: &Schema) {
             Some(before) if before != bucket => format!("the bucket `{name}` changes"),
             Some(_) => continue,
         };
-        plan.safe(format!("buckets.{name}"), description, Vec::new());
+        plan.safe(format!("buckets.{name}"), description, None);
     }
 }

@@ -5,17 +5,22 @@ use crate::model::{DefaultValue, Field, FieldType};
 
 /// The expression that makes a value of type `to` from the column `name` of type `from`; the name itself where
 /// every value can stay as it is.
-pub(super) fn converted(from: FieldType, to: FieldType, name: &str) -> String {
+pub(crate) fn converted(from: FieldType, to: FieldType, name: &str) -> String {
     if from == to {
         return name.to_owned();
     }
+    // Bytes are no text; `hex` would make empty text of NULL.
+    let hex = from == FieldType::Blob && storage_type(to) == "TEXT";
+    let name = &if hex {
+        format!("CASE WHEN {name} IS NOT NULL THEN hex({name}) END")
+    } else {
+        name.to_owned()
+    };
     let number = matches!(from, FieldType::Int | FieldType::Float | FieldType::Bool);
     match to {
         FieldType::Json => match from {
             FieldType::Bool => format!("CASE {name} WHEN 0 THEN 'false' WHEN 1 THEN 'true' END"),
             FieldType::Int | FieldType::Float => format!("CAST({name} AS TEXT)"),
-            // `hex` makes empty text of NULL.
-            FieldType::Blob => format!("CASE WHEN {name} IS NOT NULL THEN json_quote(hex({name})) END"),
             FieldType::Select => format!(
                 "CASE WHEN {name} LIKE '[%' AND json_valid({name}) THEN {name} \
                  WHEN {name} IS NOT NULL THEN json_quote({name}) END"
@@ -65,8 +70,36 @@ pub(super) fn converted(from: FieldType, to: FieldType, name: &str) -> String {
     }
 }
 
+/// Whether every value of type `from` is a value of type `to` too, but for whole numbers that are too large for a
+/// `float`.
+pub(crate) fn keeps_values(from: FieldType, to: FieldType) -> bool {
+    use FieldType::{Bool, Date, Email, Float, Id, Int, String, Text, Timestamp, Url, Uuid};
+    from == to
+        || matches!(
+            (from, to),
+            (String | Text | Uuid | Id | Timestamp | Date | Email | Url, String | Text) | (Bool, Int) | (Int, Float)
+        )
+}
+
+/// Whether the conversion to type `to` gives every value of type `from` a value of its own.
+pub(super) fn is_lossless(from: FieldType, to: FieldType) -> bool {
+    use FieldType::{Blob, Float, Json, String, Text};
+    keeps_values(from, to)
+        || match to {
+            Json => from != Float,
+            String | Text => !matches!(from, Float | Blob),
+            _ => false,
+        }
+}
+
+/// What existing documents get for a new field that can simply be added.
+pub(crate) fn new_value(field: &Field) -> String {
+    let filled = field.default.is_some() || (field.on_update_now && !field.nullable);
+    if filled { sample(field) } else { "NULL".to_owned() }
+}
+
 /// A value for documents that have none: the default, else the plainest one of the type.
-pub(super) fn sample(field: &Field) -> String {
+pub(crate) fn sample(field: &Field) -> String {
     match (&field.default, field.kind) {
         (Some(DefaultValue::Literal(value)), _) => literal(value),
         (_, FieldType::Uuid) => {

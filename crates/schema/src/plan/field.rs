@@ -1,8 +1,8 @@
 //! Differences of one field.
 
-use super::{Plan, has_index, remedy, same};
+use super::{Class, Plan, Refused, Remedy, concern, convert, remedy, same};
 use crate::ddl;
-use crate::model::{Collection, DefaultValue, Field, FieldType, Index, OnDelete, Reference, Schema};
+use crate::model::{Collection, DefaultValue, Field, FieldType, OnDelete, Reference};
 
 /// A field that is gone.
 pub(super) fn dropped(plan: &mut Plan, path: &str, before: &Collection, field: &Field, after: &Collection) {
@@ -16,12 +16,15 @@ pub(super) fn dropped(plan: &mut Plan, path: &str, before: &Collection, field: &
         Some(new) => remedy::renamed_field(&before.name, name, &new.name),
         None => remedy::dropped_field(&before.name, name),
     };
-    let file = plan.refuse(
-        format!("{path}.{name}"),
-        format!("the field `{name}` is gone"),
-        format!("the value of `{name}` in every document of `{}`", before.name),
-        &remedy,
-    );
+    let refused = Refused {
+        path: format!("{path}.{name}"),
+        description: format!("the field `{name}` is gone"),
+        class: Class::Destructive,
+        loses: format!("the value of `{name}` in every document of `{}`", before.name),
+        concerned: Some(concern::values(&before.name, name)),
+        checked: false,
+    };
+    let file = plan.refuse(&before.name, refused, remedy);
     if let Some(new) = renamed {
         plan.proposed.renames.push((new.name.clone(), name.clone(), file));
     }
@@ -45,22 +48,34 @@ pub(crate) fn obstacle(field: &Field) -> Option<&'static str> {
     }
 }
 
-/// A new field. Whether the table gets a column.
-pub(super) fn added(plan: &mut Plan, path: &str, after: &Collection, field: &Field) -> bool {
+/// A new field.
+pub(super) fn added(plan: &mut Plan, path: &str, after: &Collection, field: &Field) {
     let name = &field.name;
     let path = format!("{path}.{name}");
     let description = format!("new field `{name}`");
+    let concerned = Some(concern::documents(&after.name));
     let Some(loses) = obstacle(field) else {
-        let mut sql = ddl::add_column(after, field);
-        sql.extend(ddl::create_field_index(after, field));
-        plan.safe(path, description, sql);
-        return true;
+        plan.safe(path, description, concerned);
+        return;
+    };
+    let class = if field.primary {
+        Class::Destructive
+    } else {
+        Class::NeedsDecision
+    };
+    let refused = Refused {
+        path,
+        description,
+        class,
+        loses: loses.to_owned(),
+        concerned,
+        checked: true,
     };
     let rename = plan.proposed.renames.iter().find(|(new, ..)| new == name);
     if let Some((_, old, file)) = rename.filter(|_| plan.proposed.rebuild.is_none()) {
         let remedy = remedy::brought(file, old, name);
-        plan.refuse_with(path, description, loses, remedy);
-        return false;
+        plan.refuse_with(refused, remedy);
+        return;
     }
     let advice = if field.unique {
         format!("make `{name}` `nullable: true` without a default, or take `unique` off it")
@@ -69,135 +84,144 @@ pub(super) fn added(plan: &mut Plan, path: &str, after: &Collection, field: &Fie
     } else {
         format!("give `{name}` a `default`, or make it `nullable: true`")
     };
-    plan.refuse(path, description, loses, &remedy::filled(after, field, advice));
-    false
+    let remedy = remedy::filled(&plan.ends, after, field, advice);
+    plan.refuse(&after.name, refused, remedy);
 }
 
-/// A field that both schemas have. Whether the table's column is replaced.
+/// A field that both schemas have.
 pub(super) fn changed(
     plan: &mut Plan,
     path: &str,
-    from: &Schema,
     (before, old): (&Collection, &Field),
     (after, new): (&Collection, &Field),
-) -> bool {
+) {
     let path = format!("{path}.{}", new.name);
-    if refuse_changes(plan, &path, from, (before, old), (after, new)) {
-        return false;
+    refuse_changes(plan, &path, (before, old), (after, new));
+    let documents = Some(concern::documents(&after.name));
+    if new.nullable && !old.nullable {
+        plan.safe(&path, "it may be null from now on", documents.clone());
     }
-    let loosened = new.nullable && !old.nullable;
     let (old_index, new_index) = (ddl::field_index(before, old), ddl::field_index(after, new));
-    if loosened {
-        plan.safe(
-            &path,
-            "it may be null from now on",
-            loosen((before, old), (after, new)),
-        );
-    } else if old_index != new_index {
-        let mut sql: Vec<String> = old_index.iter().map(|name| ddl::drop_index(name)).collect();
-        sql.extend(ddl::create_field_index(after, new));
+    if old_index != new_index && (old.unique || !new.unique) {
         let description = match (&old_index, &new_index) {
             (None, Some(_)) => "it gets an index",
             (Some(_), None) if old.unique => "it need not be unique any more",
             (Some(_), None) => "its index is dropped",
             _ => "its index changes",
         };
-        plan.safe(&path, description, sql);
+        plan.safe(&path, description, documents.clone());
+    }
+    if old.kind != new.kind && convert::keeps_values(old.kind, new.kind) && !same_storage(old.kind, new.kind)
+    {
+        let description = format!(
+            "the type changes from {} to {}; every value stays what it is",
+            old.kind.name(),
+            new.kind.name()
+        );
+        plan.safe(&path, description, Some(concern::values(&before.name, &old.name)));
+    }
+    if old.references != new.references && !needs_targets(old, new) {
+        let description = reference_change(old.references.as_ref(), new.references.as_ref());
+        plan.safe(&path, description, documents);
     }
     change_metadata(plan, &path, old, new);
-    loosened
 }
 
-/// A column is replaced, so every index that it is in goes before and comes back after.
-fn loosen((before, old): (&Collection, &Field), (after, new): (&Collection, &Field)) -> Vec<String> {
-    let covers = |collection: &Collection, index: &Index| {
-        collection
-            .field(&new.name)
-            .is_some_and(|(position, _)| index.fields.contains(&position))
+/// Whether values must exist somewhere where they need not have existed before.
+fn needs_targets(old: &Field, new: &Field) -> bool {
+    let target = |field: &Field| {
+        let reference = field.references.as_ref()?;
+        Some((reference.collection.clone(), reference.field.clone()))
     };
-    let declared = before.indexes.iter().filter(|index| covers(before, index));
-    let dropped = declared
-        .map(|index| index.name.clone())
-        .chain(ddl::field_index(before, old));
-    let mut sql: Vec<String> = dropped.map(|name| ddl::drop_index(&name)).collect();
-    sql.extend(ddl::make_nullable(after, new));
-    sql.extend(ddl::create_field_index(after, new));
-    let kept = after
-        .indexes
-        .iter()
-        .filter(|index| covers(after, index) && has_index(before, after, index));
-    sql.extend(kept.map(|index| ddl::create_index(after, index)));
-    sql
+    target(new).is_some() && target(old) != target(new)
 }
 
-/// Notes the first reason why the field cannot change like this. Whether there was one.
+/// Notes the reasons why the field cannot change like this.
 fn refuse_changes(
     plan: &mut Plan,
     path: &str,
-    from: &Schema,
     (before, old): (&Collection, &Field),
     (after, new): (&Collection, &Field),
-) -> bool {
-    let (description, loses, remedy) = if old.primary != new.primary {
-        (
-            "the primary field changes".to_owned(),
-            "the identity of every document",
-            remedy::rebuilt(before, after),
-        )
-    } else if !same_storage(old.kind, new.kind) {
-        (
-            format!("the type changes from {} to {}", old.kind.name(), new.kind.name()),
-            "values that do not convert",
-            remedy::converted_field(after, old, new),
-        )
-    } else if old.nullable && !new.nullable {
-        (
-            "it may not be null any more".to_owned(),
-            "nothing, but it fails where a document has no value for it",
-            remedy::required(after, new),
-        )
-    } else if new.unique && !old.unique && !new.primary {
-        (
-            "it must be unique".to_owned(),
-            "nothing, but it fails where two documents share a value",
-            remedy::unique_field(after, new),
-        )
-    } else if old.references != new.references {
-        (
-            reference_change(old.references.as_ref(), new.references.as_ref()),
-            "nothing, but the table would have to be rebuilt while others refer to it",
-            remedy::reference(after, new),
-        )
-    } else if new.nullable && !old.nullable && (old.references.is_some() || is_referenced(from, before, old))
-    {
-        (
-            "it may be null from now on, and it is part of a foreign key".to_owned(),
-            "nothing, but the table would have to be rebuilt while others refer to it",
-            remedy::loosened(after, new),
-        )
-    } else {
-        return false;
+) {
+    let ends = plan.ends.clone();
+    let name = (&before.name, &new.name);
+    let mut refuse = |(class, description, loses): (Class, String, &str), concerned, remedy: Remedy| {
+        let refused = Refused {
+            path: path.to_owned(),
+            description,
+            class,
+            loses: loses.to_owned(),
+            concerned: Some(concerned),
+            // Values of one type may look like those of another.
+            checked: class == Class::NeedsDecision && old.kind == new.kind,
+        };
+        plan.refuse(&after.name, refused, remedy);
     };
-    plan.refuse(path, description, loses, &remedy);
-    true
+    if old.primary != new.primary {
+        let description = "the primary field changes".to_owned();
+        refuse(
+            (Class::Destructive, description, "the identity of every document"),
+            concern::documents(name.0),
+            remedy::rebuilt(&ends, before, after),
+        );
+    }
+    if !convert::keeps_values(old.kind, new.kind) && !same_storage(old.kind, new.kind) {
+        let description = format!("the type changes from {} to {}", old.kind.name(), new.kind.name());
+        let (class, loses) = if convert::is_lossless(old.kind, new.kind) {
+            (
+                Class::NeedsDecision,
+                "nothing, but there is more than one way to convert the values",
+            )
+        } else {
+            (Class::Destructive, "values that do not convert")
+        };
+        refuse(
+            (class, description, loses),
+            concern::values(name.0, name.1),
+            remedy::converted_field(after, old, new),
+        );
+    }
+    if old.nullable && !new.nullable && !new.primary {
+        let loses = "nothing, but it fails where a document has no value for it";
+        refuse(
+            (
+                Class::NeedsDecision,
+                "it may not be null any more".to_owned(),
+                loses,
+            ),
+            concern::missing(name.0, name.1),
+            remedy::required(after, new),
+        );
+    }
+    if new.unique && !old.unique && !new.primary && !old.primary {
+        let loses = "nothing, but it fails where two documents share a value";
+        refuse(
+            (Class::NeedsDecision, "it must be unique".to_owned(), loses),
+            concern::shared(name.0, name.1),
+            remedy::unique_field(after, new).after_loosening(&ends, (before, old), (after, new)),
+        );
+    }
+    if let Some(reference) = new.references.as_ref().filter(|_| needs_targets(old, new)) {
+        let loses = "nothing, but it fails where a document refers to something that does not exist";
+        refuse(
+            (
+                Class::NeedsDecision,
+                reference_change(old.references.as_ref(), Some(reference)),
+                loses,
+            ),
+            if remedy::has_target(&ends, reference) {
+                concern::dangling(name.0, name.1, reference)
+            } else {
+                concern::values(name.0, name.1)
+            },
+            remedy::reference(&ends, after, new).after_loosening(&ends, (before, old), (after, new)),
+        );
+    }
 }
 
 /// The types of free text differ in what they are checked for, not in how they are stored.
 fn same_storage(a: FieldType, b: FieldType) -> bool {
     a == b || (a.is_free_text() && b.is_free_text())
-}
-
-fn is_referenced(schema: &Schema, collection: &Collection, field: &Field) -> bool {
-    let mut fields = schema
-        .collections
-        .values()
-        .flat_map(|collection| &collection.fields);
-    fields.any(|candidate| {
-        candidate
-            .references
-            .as_ref()
-            .is_some_and(|target| target.collection == collection.name && target.field == field.name)
-    })
 }
 
 fn reference_change(old: Option<&Reference>, new: Option<&Reference>) -> String {
@@ -223,7 +247,10 @@ fn reference_change(old: Option<&Reference>, new: Option<&Reference>) -> String 
 /// What only the server has to know.
 fn change_metadata(plan: &mut Plan, path: &str, old: &Field, new: &Field) {
     let differences = [
-        (old.kind != new.kind, "the type changes, its storage does not"),
+        (
+            old.kind != new.kind && same_storage(old.kind, new.kind),
+            "the type changes, its storage does not",
+        ),
         (old.default != new.default, default_change(new)),
         (
             old.on_update_now != new.on_update_now,
@@ -245,7 +272,7 @@ fn change_metadata(plan: &mut Plan, path: &str, old: &Field, new: &Field) {
         (old.description != new.description, "the description changes"),
     ];
     for (_, description) in differences.into_iter().filter(|(differs, _)| *differs) {
-        plan.safe(path, description, Vec::new());
+        plan.safe(path, description, None);
     }
 }
 

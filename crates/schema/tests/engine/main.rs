@@ -4,6 +4,7 @@
 
 mod images;
 mod plans;
+mod random;
 mod tables;
 mod types;
 

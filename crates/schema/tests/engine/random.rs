@@ -1,0 +1,142 @@
+//! From any schema to any other: what comes out is what a fresh database has, with the data that both can hold.
+//!
+//! Databases go through chains of random schemas, every one a step further from how it was made. What a plan refuses
+//! is carried out by the migration that it proposes. `ALYX_SEED` repeats a run.
+
+mod chance;
+mod compare;
+mod data;
+mod memory;
+mod model;
+
+use std::sync::Arc;
+
+use alyx_schema::{Limits, Plan, Schema, Transition, plan};
+use chance::Chance;
+use compare::Seen;
+use memory::{Memory, now};
+use model::{Kinds, Model};
+
+/// Migrations in all.
+const PAIRS: usize = 10_000;
+/// Migrations that one database goes through.
+const CHAIN: usize = 20;
+
+#[test]
+fn ten_thousand_random_migrations_end_where_a_fresh_database_begins() {
+    #[expect(clippy::disallowed_methods, reason = "a switch of this test, not a setting")]
+    let seed = std::env::var("ALYX_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or(0xA17C_5EED);
+    println!("ALYX_SEED={seed}");
+    let kinds = Kinds::discover();
+    let halves = [0, 1].map(|half| {
+        let kinds = kinds.clone();
+        std::thread::spawn(move || run(seed, half, &kinds))
+    });
+    let tallies = halves.map(|half| half.join().expect("every migration arrived"));
+    let sum = |of: fn(&Tally) -> usize| tallies.iter().map(of).sum::<usize>();
+    let (all, refused, kept) = (sum(|t| t.all), sum(|t| t.refused), sum(|t| t.kept));
+    println!("{all} migrations, {refused} of them by what was proposed; {kept} values compared");
+    assert_eq!(all, PAIRS);
+    // Otherwise it would not have tried what it is for.
+    assert!(refused > PAIRS / 4 && all - refused > PAIRS / 5 && kept > 20 * PAIRS);
+}
+
+#[derive(Default)]
+struct Tally {
+    all: usize,
+    refused: usize,
+    kept: usize,
+}
+
+fn run(seed: u64, half: u64, kinds: &Kinds) -> Tally {
+    let mut tally = Tally::default();
+    let mut chance = Chance::new(seed.wrapping_add(half));
+    for chain in 0..PAIRS / CHAIN / 2 {
+        let mut model = Model::random(&mut chance, kinds);
+        let database = Memory::with(&model.schema);
+        let mut database = database;
+        for link in 0..CHAIN {
+            let next = model.next(&mut chance, kinds);
+            data::fill(&mut database, &model.schema, &mut chance, kinds);
+            let story = || {
+                format!(
+                    "seed {seed}, half {half}, chain {chain}, link {link}\nfrom\n{}\nto\n{}",
+                    model.text, next.text
+                )
+            };
+            migrate(&mut database, (&model.schema, &next.schema), &mut tally, &story);
+            model = next;
+        }
+    }
+    tally
+}
+
+fn migrate(
+    database: &mut Memory,
+    (from, to): (&Arc<Schema>, &Arc<Schema>),
+    tally: &mut Tally,
+    story: &dyn Fn() -> String,
+) {
+    let plan = plan(from, to);
+    let proposed = operations(&plan);
+    let before = Seen::of(database, from);
+    let transition = match &proposed {
+        Some(operations) => Transition::new(
+            Arc::clone(from),
+            Arc::clone(to),
+            operations.iter().map(String::as_str),
+        ),
+        None => Transition::direct(Arc::clone(from), Arc::clone(to)),
+    };
+    database.begin();
+    let outcome = transition.carry_out(database, Limits::default(), |database| {
+        for sql in proposed.iter().flatten() {
+            alyx_schema::Database::run(database, sql)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}: {error:?}\n{proposed:#?}\n{}", story());
+    }
+    database.commit();
+    let after = Seen::of(database, to);
+    let fresh = Memory::with(to);
+    let (is, should) = (compare::shape(database), compare::shape(&fresh));
+    assert_eq!(is, should, "{}", story());
+    let dangling = now(database.rows("PRAGMA foreign_key_check"));
+    assert!(dangling.is_empty(), "{dangling:?}\n{proposed:#?}\n{}", story());
+    assert_eq!(before.logged, after.logged, "nothing is logged\n{}", story());
+    let kept = compare::data((from, &before), (to, &after), proposed.as_deref());
+    match kept {
+        Ok(kept) => tally.kept += kept,
+        Err(problem) => panic!("{problem}\n{proposed:#?}\n{}", story()),
+    }
+    compare::search(database, to, &after, story);
+    tally.all += 1;
+    tally.refused += usize::from(proposed.is_some());
+}
+
+/// The SQL of the migration that a plan proposes.
+fn operations(plan: &Plan) -> Option<Vec<String>> {
+    let proposal = plan.proposal()?;
+    let operations = proposal.operations.iter().map(|operation| {
+        if let Some(sql) = operation.strip_prefix("{type: sql, up: '") {
+            return sql.strip_suffix("'}").expect(operation).replace("''", "'");
+        }
+        let names = operation
+            .strip_prefix("{type: rename_field, collection: ")
+            .expect(operation);
+        let names = names.strip_suffix('}').expect(operation);
+        let names: Vec<&str> = names
+            .split(", ")
+            .map(|name| name.trim_start_matches("from: "))
+            .collect();
+        let to = names[2].trim_start_matches("to: ");
+        format!(
+            "ALTER TABLE \"{}\" RENAME COLUMN \"{}\" TO \"{to}\"",
+            names[0], names[1]
+        )
+    });
+    Some(operations.collect())
+}
