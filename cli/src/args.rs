@@ -6,6 +6,7 @@ use alyx_config::Override;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::{AdminCommand, RemoteArgs};
+use crate::migrate::MigrateCommand;
 
 /// A backend from one YAML file: REST, live queries and functions in one binary.
 #[derive(Debug, Parser)]
@@ -31,6 +32,9 @@ pub(crate) enum Command {
     RealtimeNode(RoleArgs),
     /// Run a function worker of a cluster
     FunctionWorker(RoleArgs),
+    /// Migrations of this folder's project, on its database while no server is running on it
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
     #[command(flatten)]
     Admin(AdminCommand),
 }
@@ -145,7 +149,11 @@ mod tests {
              The commands `cluster`, `nodes`, `schema` and `functions` ask a running server over its admin API, see \
              [Operators](deploy.md#operators). They end with 0 where the server did what was asked, 64 for unusable flags \
              and for a schema that is broken or would lose data, 69 where the server cannot be reached or cannot answer \
-             now, 77 where the token is not its operators', 1 for any other failure.\n",
+             now, 77 where the token is not its operators', 1 for any other failure.\n\n\
+             The commands `migrate` work on the database of this folder's project itself, see \
+             [Migrations](migrations.md#commands). They end with 0 where what was asked is done, 64 for unusable files and \
+             for what is refused, 69 where the database cannot be reached or a server uses it, 1 for any other failure. \
+             `--json` prints their answers as JSON.\n",
         );
         for command in Cli::command().get_subcommands() {
             describe("alyx", command, &mut page);

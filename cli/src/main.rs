@@ -6,6 +6,7 @@ mod banner;
 mod cluster;
 mod database;
 mod failure;
+mod migrate;
 mod operations;
 mod operators;
 mod process;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Gateway(role) => cluster::run(&role, Role::Gateway),
         Command::RealtimeNode(role) => cluster::run(&role, Role::RealtimeNode),
         Command::FunctionWorker(role) => cluster::run(&role, Role::FunctionWorker),
+        Command::Migrate(command) => migrate::run(&cli.remote, &command),
         Command::Admin(command) => admin::run(&cli.remote, command),
     };
     match outcome {

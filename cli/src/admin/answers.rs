@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::table::Table;
 
 /// An answer that can be shown either way.
-pub(super) trait Answer: Serialize + fmt::Display {}
+pub(crate) trait Answer: Serialize + fmt::Display {}
 
 impl<T: Serialize + fmt::Display> Answer for T {}
 

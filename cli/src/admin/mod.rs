@@ -10,6 +10,7 @@ use alyx_core::{Error, ErrorKind, Result};
 use alyx_proto::admin as wire;
 
 pub(crate) use self::args::{AdminCommand, RemoteArgs};
+pub(crate) use self::table::Table;
 
 use self::answers::{Answer, Drained, Functions, Nodes, Status};
 use self::args::{
@@ -127,7 +128,7 @@ async fn schema(server: Server, remote: &RemoteArgs, command: SchemaCommand) -> 
 }
 
 /// Prints to standard output; a reader that has had enough is no failure.
-fn print(remote: &RemoteArgs, answer: &impl Answer) -> Result<()> {
+pub(crate) fn print(remote: &RemoteArgs, answer: &impl Answer) -> Result<()> {
     use std::io::Write as _;
     let text = if remote.json {
         serde_json::to_string_pretty(answer).map_err(Error::internal)? + "\n"
