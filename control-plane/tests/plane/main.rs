@@ -2,5 +2,6 @@
 
 mod migrations;
 mod remedies;
+mod rollback;
 mod state;
 mod support;
