@@ -81,8 +81,8 @@ pub(crate) fn plan(served: &Schema, candidate: &Candidate) -> Proposal {
 /// A refusal as the caller is told of it.
 pub(crate) fn refused(refusal: Refusal) -> Error {
     let (kind, code) = match &refusal {
-        Refusal::Failed(_) | Refusal::Unreadable { .. } => (ErrorKind::Unavailable, "SCHEMA_NOT_APPLIED"),
-        Refusal::Broken(_) => (ErrorKind::InvalidInput, "SCHEMA_INVALID"),
+        Refusal::Failed(_) => (ErrorKind::Unavailable, "SCHEMA_NOT_APPLIED"),
+        Refusal::Broken(_) | Refusal::Unreadable { .. } => (ErrorKind::InvalidInput, "SCHEMA_INVALID"),
         Refusal::Unsafe(_) | Refusal::Disordered(_) | Refusal::Unmigrated(_) | Refusal::Impossible(_) => {
             (ErrorKind::Conflict, "SCHEMA_NOT_APPLIED")
         }

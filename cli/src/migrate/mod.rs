@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use alyx_config::Config;
 use alyx_control_plane::Migrator;
-use alyx_core::{Error, Result, SystemClock};
+use alyx_core::{Error, ErrorKind, Result, SystemClock};
 
 use self::answers::{Applied, Created, Plan, RolledBack, Status};
 pub(crate) use self::args::MigrateCommand;
@@ -31,6 +31,10 @@ pub(crate) fn run(remote: &RemoteArgs, command: &MigrateCommand) -> Result<(), F
     match runtime.block_on(carry_out(&loaded.config, remote, command)) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Failure::Told),
+        // What is refused, in words that are complete already.
+        Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::InvalidInput) => {
+            Err(Failure::Project(error))
+        }
         Err(error) => Err(Failure::Admin(error)),
     }
 }
