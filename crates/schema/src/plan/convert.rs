@@ -77,7 +77,11 @@ pub(crate) fn keeps_values(from: FieldType, to: FieldType) -> bool {
     from == to
         || matches!(
             (from, to),
-            (String | Text | Uuid | Id | Timestamp | Date | Email | Url, String | Text) | (Bool, Int) | (Int, Float)
+            (
+                String | Text | Uuid | Id | Timestamp | Date | Email | Url,
+                String | Text
+            ) | (Bool, Int)
+                | (Int, Float)
         )
 }
 
