@@ -15,6 +15,7 @@ mod idle;
 mod live;
 mod process;
 mod queries;
+mod rebuild;
 mod report;
 mod server;
 mod subscriber;
@@ -60,6 +61,10 @@ fn main() {
         if wanted("transfers") {
             let ours = Server::start(Kind::Alyx).await;
             transfers::measure(&mut report, &ours).await;
+        }
+        if wanted("rebuild") {
+            let ours = Server::start(Kind::Alyx).await;
+            rebuild::measure(&mut report, &ours).await;
         }
         if wanted("functions") {
             functions::measure(&mut report).await;

@@ -31,7 +31,7 @@ pub(crate) struct Server {
     pub(crate) started_in: Duration,
     endpoint: Endpoint,
     child: Child,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl std::ops::Deref for Server {
@@ -122,12 +122,19 @@ impl Server {
             endpoint: Endpoint { kind, address },
             started_in: begin.elapsed(),
             child,
-            _dir: dir,
+            dir,
         };
         if kind == Kind::PocketBase {
             server.make_collection().await;
         }
         server
+    }
+
+    /// Writes a file of its folder as editors do: another file, then a rename.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let unfinished = self.dir.path().join(".unfinished");
+        std::fs::write(&unfinished, text).expect("written");
+        std::fs::rename(unfinished, self.dir.path().join(name)).expect("renamed");
     }
 
     pub(crate) fn pid(&self) -> u32 {
