@@ -164,10 +164,10 @@ fn detached(plan: &Plan, from: &Schema, to: &Schema) -> Vec<Detached> {
             };
             let concerned = changed(&collection.name) || changed(&reference.collection);
             let renamed = renames(before, collection)
-                .iter()
-                .any(|(new, _)| *new == field.name);
-            if concerned && (renamed || may_dangle(before, field, reference, to)) {
-                let old = before.field(&field.name);
+                .into_iter()
+                .find_map(|(new, old)| (new == field.name).then_some(old));
+            if concerned && (renamed.is_some() || may_dangle(before, field, reference, to)) {
+                let old = before.field(renamed.unwrap_or(&field.name));
                 let target = to.collection(&reference.collection);
                 let target = target.and_then(|target| target.field(&reference.field));
                 statements.push(Detached {

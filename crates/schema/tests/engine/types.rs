@@ -210,7 +210,8 @@ async fn values_of_every_type_are_converted_to_every_other() {
                 database.insert(&only(&before), &row).await;
             }
             let plan = plan(&before, &after);
-            let same_storage = plan.refused().count() == 0;
+            let text = only(&after).fields[1].kind.storage() == alyx_schema::Storage::Text;
+            let kept = plan.refused().count() == 0 && text;
             for sql in alyx_schema::drop_triggers(&only(&before))
                 .iter()
                 .chain(&proposed(&plan))
@@ -226,7 +227,7 @@ async fn values_of_every_type_are_converted_to_every_other() {
                 serde_json::from_str::<serde_json::Value>(&json).is_ok(),
                 "{from} to {to}: {json}"
             );
-            if same_storage {
+            if kept {
                 assert_eq!(
                     json,
                     format!(r#"{{"n":1,"x":{}}}"#, as_returned(value)),
@@ -244,7 +245,6 @@ async fn values_of_every_type_are_converted_to_every_other() {
         r#"type: timestamp → type: date: {"n":1,"x":"2026-01-31"}"#,
         r#"type: date → type: timestamp: {"n":1,"x":"2026-01-31T00:00:00.000Z"}"#,
         r#"type: bool → type: email: {"n":1,"x":"true"}"#,
-        r#"type: date → type: string: {"n":1,"x":"2026-01-31"}"#,
         r#"type: string → type: date: {"n":1,"x":null}"#,
         r#"type: select, select: {values: [a, b], maxSelect: 2} → type: json: {"n":1,"x":["a","b"]}"#,
         r#"type: select, select: {values: ["it's", b]} → type: json: {"n":1,"x":"it's"}"#,

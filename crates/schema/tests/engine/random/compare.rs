@@ -117,10 +117,15 @@ fn collection(
 
 /// Types whose values go over as they are.
 fn same_values(from: FieldType, to: FieldType) -> bool {
-    use FieldType::{Bool, Float, Int, String, Text, Timestamp, Uuid};
+    use FieldType::{Bool, Date, Email, Float, Id, Int, String, Text, Timestamp, Url, Uuid};
     let lossless = matches!(
         (from, to),
-        (String | Text | Uuid | Timestamp, String | Text) | (Bool, Int) | (Int, Float)
+        (
+            String | Text | Email | Url | Uuid | Id | Timestamp | Date,
+            String | Text
+        ) | (String | Text | Email | Url, Email | Url)
+            | (Bool, Int)
+            | (Int, Float)
     );
     from == to || lossless
 }

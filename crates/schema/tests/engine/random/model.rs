@@ -11,7 +11,7 @@ use crate::NOW;
 const COLLECTIONS: [&str; 3] = ["users", "order", "line-items"];
 const FIELDS: [&str; 8] = ["title", "group", "n-1", "rowid", "other", "at", "key", "text"];
 /// Values of which every type takes some.
-const VALUES: [&str; 27] = [
+const VALUES: [&str; 34] = [
     "\"a\"",
     "\"b\"",
     "\"word\"",
@@ -37,17 +37,26 @@ const VALUES: [&str; 27] = [
     "{\"a\": [1, null]}",
     "[\"a\"]",
     "\"someone@example.org\"",
+    "\"other@example.com\"",
     "\"https://example.org/\"",
+    "\"https://example.com/a?b=c\"",
+    "\"1999-12-31\"",
+    "\"0123456789abcde\"",
+    "\"ABCDEFGHIJKLMNO\"",
+    "\"<b>bold</b> word\"",
+    "[\"b\", \"word\"]",
     "null",
 ];
 /// What a type may need besides its name.
-const NEEDED: [&str; 5] = [
+const NEEDED: [&str; 4] = [
     "",
     ", select: {values: [a, b, word]}",
     ", select: {values: [a, b, word], maxSelect: 2}",
-    ", relation: {collection: users}",
     ", file: {bucket: files}",
 ];
+
+/// Where files are kept.
+const BUCKETS: &str = "buckets: {files: {backend: local}}\n";
 
 /// What is to be known of every type to make fields of it.
 #[derive(Clone)]
@@ -71,7 +80,7 @@ pub(super) struct Known {
 /// The schema of one field.
 fn probe(options: &str, collection: &str) -> Option<Schema> {
     let text = format!(
-        "collections: {{users: {{fields: {{id: {{type: uuid, primary: true}}}}}}, c: {{{collection}fields: {{f: \
+        "{BUCKETS}collections: {{users: {{fields: {{id: {{type: uuid, primary: true}}}}}}, c: {{{collection}fields: {{f: \
          {{{options}}}}}}}}}"
     );
     parse(&text, "probe").ok().map(|parsed| parsed.schema)
@@ -214,7 +223,7 @@ impl Model {
                 .references
                 .filter(|(collection, name, _)| targets.contains(&(*collection, *name, kind)));
         }
-        let mut text = String::from("collections:\n");
+        let mut text = format!("{BUCKETS}collections:\n");
         for collection in &collections {
             collection.write(&mut text, kinds);
         }
