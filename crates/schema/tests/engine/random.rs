@@ -117,6 +117,33 @@ fn migrate(
     tally.refused += usize::from(proposed.is_some());
 }
 
+#[test]
+fn a_table_beyond_the_bound_is_not_made_anew() {
+    let schema = |options: &str| {
+        let text = format!("collections: {{notes: {{fields: {{n: {{type: int{options}}}}}}}}}");
+        Arc::new(crate::schema(&text))
+    };
+    let (from, to) = (schema(""), schema(", default: 5"));
+    let mut database = Memory::with(&from);
+    database.script("INSERT INTO notes (id, n) VALUES ('1', 1), ('2', 2)");
+    let transition = Transition::direct(from, to);
+    let mut bounded = |most| {
+        let limits = Limits {
+            rebuilt_rows: Some(most),
+        };
+        database.begin();
+        let outcome = transition.carry_out(&mut database, limits, |_| Ok(()));
+        database.script(if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" });
+        outcome
+    };
+    let error = bounded(1).expect_err("too large");
+    assert!(
+        error.to_string().contains("`notes`") && error.to_string().contains("2 rows, more than 1"),
+        "{error}"
+    );
+    bounded(2).expect("small enough");
+}
+
 /// The SQL of the migration that a plan proposes.
 fn operations(plan: &Plan) -> Option<Vec<String>> {
     let proposal = plan.proposal()?;

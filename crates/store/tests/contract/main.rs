@@ -103,7 +103,8 @@ contract! {
         dangling_references_are_refused,
         a_step_may_not_end_the_transaction,
         rows_of_a_migration_are_published,
-        an_alteration_sees_its_own_steps_and_is_all_or_nothing;
+        an_alteration_sees_its_own_steps_and_is_all_or_nothing,
+        reads_are_served_while_the_tables_are_changed;
 }
 
 /// A server has no recursive triggers and refuses the statement.

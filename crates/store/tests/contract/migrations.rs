@@ -1,5 +1,8 @@
 //! Changes of the tables.
 
+use std::sync::mpsc;
+use std::time::Duration;
+
 use alyx_core::{Error, ErrorKind, Statement, Value};
 use alyx_store::ReadCost;
 
@@ -192,4 +195,34 @@ pub(crate) async fn an_alteration_sees_its_own_steps_and_is_all_or_nothing(backe
         .await
         .expect("renamed");
     assert_eq!(single(&store, "SELECT number FROM items").await, Value::Int(1));
+}
+
+pub(crate) async fn reads_are_served_while_the_tables_are_changed(backend: &dyn Backend) {
+    let (store, _) = with_items(backend).await;
+    insert(&store, "a", 1).await.expect("a write");
+    let ((half_way, at_half), (go_on, told)) = (tokio::sync::oneshot::channel(), mpsc::channel());
+    let altering = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let work = store.alter(move |tables| {
+                tables.run("CREATE TABLE items_new (id TEXT PRIMARY KEY NOT NULL, n INTEGER)")?;
+                tables.run("INSERT INTO items_new SELECT id, n + 1 FROM items; DROP TABLE items")?;
+                half_way.send(()).expect("somebody waits");
+                told.recv_timeout(Duration::from_secs(20)).expect("told to go on");
+                tables.run("ALTER TABLE items_new RENAME TO items")
+            });
+            work.await
+        }
+    });
+    at_half.await.expect("half-way");
+    for _ in 0..8 {
+        assert_eq!(
+            single(&store, "SELECT n FROM items").await,
+            Value::Int(1),
+            "the old table is read"
+        );
+    }
+    go_on.send(()).expect("it waits");
+    altering.await.expect("no panic").expect("altered");
+    assert_eq!(single(&store, "SELECT n FROM items").await, Value::Int(2));
 }
