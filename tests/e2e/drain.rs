@@ -254,19 +254,22 @@ async fn a_drained_gateway_gives_away_traffic_writing_and_sockets_and_stays_drai
     cluster.restart(Part::ControlPlane, 0).await;
     assert_eq!(cluster.terminate(Part::Gateway, writer).await, Some(0));
     cluster.launch_again(Part::Gateway, writer).await;
-    eventually("it is drained after its restart", || async {
-        let now = state(&cluster, &name).await;
-        if now == json!(["draining", true]) {
-            Ok(())
-        } else {
-            Err(now)
-        }
-    })
-    .await;
+    // Both: the control plane knows nobody at first.
+    let last = format!("gateway-{other}");
+    for (name, expected) in [
+        (&name, json!(["draining", true])),
+        (&last, json!(["ready", false])),
+    ] {
+        eventually(&format!("{name} is {expected} again"), || async {
+            let now = state(&cluster, name).await;
+            if now == expected { Ok(()) } else { Err(now) }
+        })
+        .await;
+    }
     ready(&cluster, writer, 503).await;
 
     // The last one that is ready keeps sockets and writing: draining takes nothing down.
-    operate(&cluster, &["nodes", "drain", &format!("gateway-{other}")]).await;
+    operate(&cluster, &["nodes", "drain", &last]).await;
     ready(&cluster, other, 503).await;
     say(&cluster.gateway(other), "alone").await;
     assert_eq!(there.delta().await["inserts"][0]["content"], "alone");
@@ -283,7 +286,7 @@ async fn a_drained_gateway_gives_away_traffic_writing_and_sockets_and_stays_drai
         writes > 0.0
     })
     .await;
-    operate(&cluster, &["nodes", "undrain", &format!("gateway-{other}")]).await;
+    operate(&cluster, &["nodes", "undrain", &last]).await;
     ready(&cluster, other, 200).await;
     say(&cluster.gateway(other), "after").await;
 }

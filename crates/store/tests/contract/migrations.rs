@@ -201,18 +201,17 @@ pub(crate) async fn reads_are_served_while_the_tables_are_changed(backend: &dyn 
     let (store, _) = with_items(backend).await;
     insert(&store, "a", 1).await.expect("a write");
     let ((half_way, at_half), (go_on, told)) = (tokio::sync::oneshot::channel(), mpsc::channel());
-    let altering = tokio::spawn({
-        let store = store.clone();
-        async move {
-            let work = store.alter(move |tables| {
-                tables.run("CREATE TABLE items_new (id TEXT PRIMARY KEY NOT NULL, n INTEGER)")?;
-                tables.run("INSERT INTO items_new SELECT id, n + 1 FROM items; DROP TABLE items")?;
-                half_way.send(()).expect("somebody waits");
-                told.recv_timeout(Duration::from_secs(20)).expect("told to go on");
-                tables.run("ALTER TABLE items_new RENAME TO items")
-            });
-            work.await
-        }
+    let mut altering = tokio::task::JoinSet::new();
+    let changed = store.clone();
+    altering.spawn(async move {
+        let work = changed.alter(move |tables| {
+            tables.run("CREATE TABLE items_new (id TEXT PRIMARY KEY NOT NULL, n INTEGER)")?;
+            tables.run("INSERT INTO items_new SELECT id, n + 1 FROM items; DROP TABLE items")?;
+            half_way.send(()).expect("somebody waits");
+            told.recv_timeout(Duration::from_secs(20)).expect("told to go on");
+            tables.run("ALTER TABLE items_new RENAME TO items")
+        });
+        work.await.expect("altered");
     });
     at_half.await.expect("half-way");
     for _ in 0..8 {
@@ -223,6 +222,6 @@ pub(crate) async fn reads_are_served_while_the_tables_are_changed(backend: &dyn 
         );
     }
     go_on.send(()).expect("it waits");
-    altering.await.expect("no panic").expect("altered");
+    altering.join_all().await;
     assert_eq!(single(&store, "SELECT n FROM items").await, Value::Int(2));
 }
