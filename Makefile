@@ -17,7 +17,7 @@ test: tools lint rust browser faults deploy
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo clippy --package alyx-tests --test chaos --quiet -- -D warnings
+	cargo clippy --workspace --test chaos --quiet -- -D warnings
 	cargo xtask layers
 
 tools:
@@ -38,7 +38,7 @@ deploy: tools
 	./tests/deploy/helm.sh
 	ALYX_BIN=target/debug/alyx ./tests/deploy/compose.sh
 
-CHAOS = cargo test --package alyx-tests --test chaos -- --nocapture
+CHAOS = cargo test --workspace --test chaos -- --nocapture
 
 # Under a fresh seed, which is printed first; ALYX_CHAOS_SEED repeats a run's faults.
 faults: tools
