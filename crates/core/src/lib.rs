@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no runtime, no HTTP, no SQL driver.
 
+mod caller;
 mod clock;
 mod error;
 mod ids;
@@ -11,6 +12,7 @@ mod trace;
 mod units;
 mod value;
 
+pub use caller::{Account, Caller};
 pub use clock::{Clock, SystemClock, format_timestamp, normalize_timestamp};
 pub use error::{Detail, Error, ErrorKind, Result};
 pub use ids::{
