@@ -58,11 +58,20 @@ fn match_segments<'a>(pattern: &[&str], segments: &[&'a str]) -> Option<&'a str>
     Some(word)
 }
 
-/// What may follow these segments, in the order of the documentation.
+/// What may follow these segments, in the order of the documentation; old spellings only where nothing else may.
 pub(crate) fn children(segments: &[&str]) -> Vec<String> {
+    let current = below(segments, keys::all().map(|key| key.path));
+    if current.is_empty() {
+        return below(segments, keys::all().flat_map(|key| key.aliases.iter().copied()));
+    }
+    current
+}
+
+/// The segments right after these in those of the paths that begin with them, each once.
+fn below(segments: &[&str], paths: impl Iterator<Item = &'static str>) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for key in keys::all() {
-        let pattern: Vec<&str> = key.path.split('.').collect();
+    for path in paths {
+        let pattern: Vec<&str> = path.split('.').collect();
         if pattern.len() <= segments.len() || match_segments(&pattern[..segments.len()], segments).is_none() {
             continue;
         }

@@ -134,6 +134,10 @@ fn values_of_the_wrong_shape_and_unsafe_combinations_are_problems() {
         "server: this is a single value, but it holds further keys: host, port",
     );
     check(
+        "cors: 7",
+        "cors: this is a single value, but it holds further keys: enabled, origins",
+    );
+    check(
         "server: {port: {a: 1}}",
         "server.port: this is a mapping; write a whole number",
     );
