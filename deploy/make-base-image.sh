@@ -4,7 +4,7 @@
 # Makes the images that deploy/Dockerfile builds on, from Debian's packages and this machine's Node.js, for a place that
 # reaches no image registry:
 #
-#   alyx-base:bookworm   in place of debian:bookworm-slim   (BASE_IMAGE)
+#   alyx-base:bookworm   in place of debian:bookworm-slim   (BASE_IMAGE), with Python
 #   alyx-node:bookworm   in place of node:20-bookworm-slim  (NODE_IMAGE): /usr/local/bin/node and nothing else
 #
 # The file system is kept in .cache/deploy and used again; --refresh makes it anew, with today's packages.
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 
 docker=${DOCKER:-docker}
 suite=bookworm
-tree=.cache/deploy/base-$suite.tar
+tree=.cache/deploy/base-$suite-python3.tar
 say() { printf 'base image: %s\n' "$*"; }
 need() { command -v "$1" >/dev/null 2>&1 || { say "$1 is missing: $2" >&2; exit 1; }; }
 need mmdebstrap "apt-get install mmdebstrap"
@@ -26,7 +26,7 @@ if [ ! -s "$tree" ]; then
   mkdir -p "${tree%/*}"
   # Busybox gives health checks of the test's engine images their wget; the Alpine images have it, too.
   # Its format would else be told by the ending.
-  mmdebstrap --quiet --format=tar --variant=minbase --include=busybox,ca-certificates,libstdc++6 \
+  mmdebstrap --quiet --format=tar --variant=minbase --include=busybox,ca-certificates,libstdc++6,python3 \
     --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/info/*' \

@@ -8,13 +8,13 @@ use alyx_bus::Bus;
 use alyx_config::{Config, process_env};
 use alyx_control_plane::{ControlPlane, Options as ControlOptions};
 use alyx_core::{Clock, Error, Result, SystemClock};
-use alyx_function_worker::{FunctionWorker, WorkerOptions};
+use alyx_function_worker::{FunctionWorker, PoolOptions, WorkerOptions};
 use alyx_gateway::{Gateway, GatewayParts};
 use alyx_realtime_node::{Limits, NodeParts, RealtimeNode};
 use alyx_service::function::SharedFunctions;
 use alyx_service::health::SharedCheck;
 use alyx_service::realtime::RealtimeService;
-use alyx_service::state::{self, ControlPlane as _, StateWatch};
+use alyx_service::state::{self, ControlPlane as _, Runtime, StateWatch};
 use alyx_service::tasks::Tasks;
 use alyx_store::Store;
 
@@ -108,12 +108,19 @@ impl Roles {
 }
 
 pub(crate) fn worker_options(config: &Config, state: StateWatch, runtime_dir: PathBuf) -> WorkerOptions {
-    let pool = config.functions.pool("node");
+    let pool = |runtime: Runtime| {
+        let pool = config.functions.pool(runtime.name());
+        PoolOptions {
+            binary: None,
+            min_warm: pool.min_warm as usize,
+            max_instances: pool.max_instances as usize,
+            idle_timeout: pool.idle_timeout,
+            concurrency: pool.concurrency as usize,
+        }
+    };
     WorkerOptions {
-        min_warm: pool.min_warm as usize,
-        max_instances: pool.max_instances as usize,
-        idle_timeout: pool.idle_timeout,
-        concurrency: pool.concurrency as usize,
+        node: pool(Runtime::Node),
+        python: pool(Runtime::Python),
         memory_mib: config.functions.memory_limit,
         ..WorkerOptions::new(state, runtime_dir)
     }

@@ -12,7 +12,7 @@ pub(crate) enum StartError {
     /// The function's own code does not load.
     #[error("its code does not load: {0}")]
     Code(Arc<str>),
-    /// There is no usable Node.
+    /// There is no usable interpreter.
     #[error("{0}")]
     Runtime(Arc<str>),
     /// The machine refused.

@@ -77,6 +77,8 @@ pub(crate) struct Instance {
     pub(crate) function: Arc<Function>,
     pub(crate) pid: Pid,
     pub(crate) outbox: Outbox,
+    /// Most calls at the same time.
+    pub(crate) concurrency: usize,
     /// Calls under way. Changed only under the pool's lock.
     pub(crate) in_flight: AtomicUsize,
     /// Calls past their deadline that have not ended; while there are any, no new call is sent here.
@@ -105,14 +107,35 @@ struct LoadMeta<'a> {
     max_output: usize,
 }
 
+/// How one instance is to be loaded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loading {
+    pub(crate) id: u64,
+    pub(crate) max_output: usize,
+    /// Most calls at the same time; the runtime may bear fewer.
+    pub(crate) concurrency: usize,
+    pub(crate) within: Duration,
+}
+
+/// What an instance says of itself once its code is there.
+#[derive(serde::Deserialize)]
+struct Ready {
+    /// Most calls at the same time that this handler bears.
+    concurrency: Option<usize>,
+}
+
 /// Puts `function` into `stem` and waits until its code is loaded. What it logs meanwhile goes to the server's log.
 pub(crate) async fn load(
     mut stem: Stem,
     function: Arc<Function>,
-    id: u64,
-    max_output: usize,
-    within: Duration,
+    how: Loading,
 ) -> Result<(Arc<Instance>, Stem), StartError> {
+    let Loading {
+        id,
+        max_output,
+        concurrency,
+        within,
+    } = how;
     let meta = serde_json::to_vec(&LoadMeta {
         name: &function.name,
         root: &function.root,
@@ -128,8 +151,12 @@ pub(crate) async fn load(
         tokio::io::AsyncWriteExt::write_all_buf(&mut stem.socket, &mut frame).await?;
         loop {
             match stem.next_frame().await? {
-                Some(frame) if frame.kind == FrameType::Ready => return Ok(None),
-                Some(frame) if frame.kind == FrameType::Error => return Ok(Some(load_error(&frame.meta))),
+                Some(frame) if frame.kind == FrameType::Ready => {
+                    return serde_json::from_slice::<Ready>(&frame.meta)
+                        .map(Ok)
+                        .map_err(std::io::Error::other);
+                }
+                Some(frame) if frame.kind == FrameType::Error => return Ok(Err(load_error(&frame.meta))),
                 Some(frame) if frame.kind == FrameType::Log => trace_line(&function.name, &frame.body),
                 Some(_) => {}
                 None => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
@@ -137,8 +164,12 @@ pub(crate) async fn load(
         }
     };
     match tokio::time::timeout(within, loading).await {
-        Ok(Ok(None)) => Ok((Arc::new(Instance::new(id, function, stem.pid)), stem)),
-        Ok(Ok(Some(words))) => Err(StartError::Code(words)),
+        Ok(Ok(Ok(ready))) => {
+            let concurrency = ready.concurrency.unwrap_or(concurrency).min(concurrency).max(1);
+            let instance = Instance::new(id, function, stem.pid, concurrency);
+            Ok((Arc::new(instance), stem))
+        }
+        Ok(Ok(Err(words))) => Err(StartError::Code(words)),
         Ok(Err(_)) => Err(StartError::Code(
             stem.last_words("its process ended while it loaded").await,
         )),
@@ -181,12 +212,13 @@ pub(crate) fn trace_line(function: &str, body: &[u8]) {
 }
 
 impl Instance {
-    fn new(id: u64, function: Arc<Function>, pid: Pid) -> Self {
+    fn new(id: u64, function: Arc<Function>, pid: Pid, concurrency: usize) -> Self {
         Self {
             id,
             function,
             pid,
             outbox: Outbox::default(),
+            concurrency,
             in_flight: AtomicUsize::new(0),
             overdue: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
@@ -309,7 +341,9 @@ impl Instance {
     /// Lets a call go on for whom nobody waits any more, up to its own deadline, and tells it so.
     pub(crate) fn abandon(&self, stream: u64) {
         if self.pending.lock().contains_key(&stream) {
-            self.outbox.signal(FrameType::Cancel, stream);
+            self.outbox.push(FrameType::Cancel, stream, &Bytes::new(), |out| {
+                out.put_slice(br#"{"abandoned":true}"#);
+            });
         }
     }
 

@@ -1,6 +1,7 @@
 //! Runs functions: pools of processes, one function version in each, many calls at the same time in one process.
 //!
-//! - `stem` starts processes without a function, ahead of need; `node` finds the runtime for them.
+//! - `stem` starts processes without a function, ahead of need; `interpreter` finds what runs them,
+//!   `node` and `python` say how.
 //! - `instance` is a process with its function; `link`, `outbox` and `supervise` are its reader, writer and guard.
 //! - `pool` holds the processes, `schedule` decides which of them runs which call; `worker` is the seam and the
 //!   regular watch.
@@ -16,17 +17,19 @@ mod failure;
 mod frame;
 mod grpc;
 mod instance;
+mod interpreter;
 mod link;
 mod logs;
 mod node;
 mod options;
 mod outbox;
 mod pool;
+mod python;
 mod schedule;
 mod stem;
 mod supervise;
 mod worker;
 
 pub use grpc::{Dispatcher, WorkerServer};
-pub use options::WorkerOptions;
+pub use options::{PoolOptions, WorkerOptions};
 pub use worker::FunctionWorker;

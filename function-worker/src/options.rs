@@ -3,25 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alyx_service::state::StateWatch;
+use alyx_service::state::{Runtime, StateWatch};
 
 /// Settings of a [`FunctionWorker`](crate::FunctionWorker).
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
     /// The functions to serve, as they change.
     pub state: StateWatch,
-    /// Folder for the runtime's own files; made where it is missing, shared with other processes of this user.
+    /// Folder for the runtimes' own files; made where it is missing, shared with other processes of this user.
     pub runtime_dir: PathBuf,
-    /// The Node binary; `None` takes `node` from `PATH`.
-    pub node: Option<PathBuf>,
-    /// Processes kept started without a function, so that a first call need not wait for Node.
-    pub min_warm: usize,
-    /// Most processes that hold a function, at least 1. The `min_warm` ones come on top.
-    pub max_instances: usize,
-    /// How long a process without calls keeps its function.
-    pub idle_timeout: Duration,
-    /// Most calls at the same time in one process, at least 1.
-    pub concurrency: usize,
+    /// Processes of Node.
+    pub node: PoolOptions,
+    /// Processes of Python.
+    pub python: PoolOptions,
     /// Most calls of one function that wait for a process.
     pub queue: usize,
     /// Memory limit in MiB that warm processes are started with: the one most functions have.
@@ -32,22 +26,65 @@ pub struct WorkerOptions {
     pub load_timeout: Duration,
 }
 
-impl WorkerOptions {
-    /// The defaults: one warm process, at most five with a function, 16 calls in each, 1,000 waiting, 10 MiB of
-    /// return value, five minutes idle, ten seconds to load.
-    pub fn new(state: StateWatch, runtime_dir: PathBuf) -> Self {
+/// Settings of one runtime's processes.
+#[derive(Debug, Clone)]
+pub struct PoolOptions {
+    /// The interpreter; `None` takes the runtime's usual name from `PATH`.
+    pub binary: Option<PathBuf>,
+    /// Processes kept started without a function while any function is of this runtime, so that a first call need not
+    /// wait for the interpreter.
+    pub min_warm: usize,
+    /// Most processes that hold a function, at least 1. The `min_warm` ones come on top.
+    pub max_instances: usize,
+    /// How long a process without calls keeps its function.
+    pub idle_timeout: Duration,
+    /// Most calls at the same time in one process, at least 1. A plain Python handler takes one at a time all the same.
+    pub concurrency: usize,
+}
+
+impl Default for PoolOptions {
+    /// One warm process, at most five with a function, five minutes idle, 16 calls in each.
+    fn default() -> Self {
         Self {
-            state,
-            runtime_dir,
-            node: None,
+            binary: None,
             min_warm: 1,
             max_instances: 5,
             idle_timeout: Duration::from_secs(300),
             concurrency: 16,
+        }
+    }
+}
+
+impl WorkerOptions {
+    /// The defaults: those of [`PoolOptions`] for every runtime, 1,000 calls waiting, 10 MiB of return value, ten seconds
+    /// to load.
+    pub fn new(state: StateWatch, runtime_dir: PathBuf) -> Self {
+        Self {
+            state,
+            runtime_dir,
+            node: PoolOptions::default(),
+            python: PoolOptions::default(),
             queue: 1000,
             memory_mib: 128,
             max_output: 10 << 20,
             load_timeout: Duration::from_secs(10),
         }
+    }
+
+    /// The settings of one runtime's processes.
+    pub fn pool(&self, runtime: Runtime) -> &PoolOptions {
+        match runtime {
+            Runtime::Node => &self.node,
+            Runtime::Python => &self.python,
+        }
+    }
+
+    /// Most calls at the same time, in all processes of all runtimes.
+    pub fn slots(&self) -> usize {
+        Runtime::ALL
+            .map(|runtime| self.pool(runtime))
+            .iter()
+            .map(|pool| pool.max_instances.max(1).saturating_mul(pool.concurrency.max(1)))
+            .sum()
     }
 }

@@ -94,17 +94,15 @@ impl Group {
         }
     }
 
-    /// The process with the fewest calls, one more counted in.
-    pub(crate) fn pick(&self, concurrency: usize) -> Option<&Arc<Instance>> {
-        let (calls, instance) = self
+    /// The process with the fewest calls among those that take one more, which is counted in.
+    pub(crate) fn pick(&self) -> Option<&Arc<Instance>> {
+        let (_, instance) = self
             .instances
             .iter()
             .filter(|instance| instance.is_responsive())
             .map(|instance| (instance.in_flight.load(Ordering::Relaxed), instance))
+            .filter(|(calls, instance)| *calls < instance.concurrency)
             .min_by_key(|(calls, _)| *calls)?;
-        if calls >= concurrency {
-            return None;
-        }
         instance.in_flight.fetch_add(1, Ordering::Relaxed);
         Some(instance)
     }
@@ -257,14 +255,16 @@ impl Pool {
     }
 
     /// The functions that have a process.
-    pub(crate) fn loads(&self, concurrency: usize) -> Vec<FunctionLoad> {
+    pub(crate) fn loads(&self) -> Vec<FunctionLoad> {
         let held = self.groups.values().filter(|group| !group.instances.is_empty());
         held.map(|group| {
             let calls = |instance: &Arc<Instance>| instance.in_flight.load(Ordering::Relaxed);
             let responsive = group.instances.iter().filter(|instance| instance.is_responsive());
             FunctionLoad {
                 function: group.function.name.clone(),
-                idle: responsive.map(|one| concurrency.saturating_sub(calls(one))).sum(),
+                idle: responsive
+                    .map(|one| one.concurrency.saturating_sub(calls(one)))
+                    .sum(),
                 in_flight: group.instances.iter().map(calls).sum(),
                 queued: group.queue.len(),
             }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use alyx_core::Result;
-use alyx_service::state::Function;
+use alyx_service::state::{Function, Runtime};
 use alyx_service::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -21,27 +21,28 @@ use tokio::sync::{Notify, oneshot};
 use crate::failure::{self, StartError};
 use crate::frame::FrameType;
 use crate::instance::Instance;
-use crate::node::NodeFinder;
-use crate::options::WorkerOptions;
+use crate::interpreter::Finder;
+use crate::options::{PoolOptions, WorkerOptions};
 use crate::pool::{Pool, Ticket, Waiter, same_code};
 use crate::stem::Spawner;
 
 /// How long the first in line waits before its function gets one more process.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// What the parts of a worker share.
+/// What the parts of a worker share that runs the functions of one runtime.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) runtime: Runtime,
     pub(crate) options: WorkerOptions,
     pub(crate) tasks: Tasks,
-    pub(crate) finder: NodeFinder,
-    pub(crate) spawner: Option<Spawner>,
+    pub(crate) finder: Finder,
+    pub(crate) spawner: Option<Arc<Spawner>>,
     pub(crate) pool: Mutex<Pool>,
     pub(crate) counters: Counters,
     /// Told of every call that ends while the worker drains.
     pub(crate) quiet: Notify,
-    /// Told of every process that a function gets or loses.
-    pub(crate) moved: Notify,
+    /// Told of every process that a function of any runtime gets or loses.
+    pub(crate) moved: Arc<Notify>,
 }
 
 /// Counts since start.
@@ -122,6 +123,26 @@ impl Drop for Place {
 }
 
 impl Shared {
+    pub(crate) fn limits(&self) -> &PoolOptions {
+        self.options.pool(self.runtime)
+    }
+
+    /// The function of that name as it is now, where it is one of this runtime.
+    pub(crate) fn function(&self, name: &str) -> Option<Arc<Function>> {
+        let state = self.options.state.borrow();
+        let function = state.functions.get(name)?;
+        (function.runtime == self.runtime).then(|| Arc::clone(function))
+    }
+
+    /// Whether any function is of this runtime.
+    pub(crate) fn is_used(&self) -> bool {
+        let state = self.options.state.borrow();
+        state
+            .functions
+            .values()
+            .any(|function| function.runtime == self.runtime)
+    }
+
     fn slot(self: &Arc<Self>, instance: &Arc<Instance>) -> Slot {
         Slot {
             held: Some((Arc::clone(self), Arc::clone(instance))),
@@ -132,14 +153,13 @@ impl Shared {
     pub(crate) fn admit(self: &Arc<Self>, name: &str, now: Instant, deadline: Instant) -> Result<Admission> {
         let mut pool = self.pool.lock();
         // Looked up under the lock: an older version can then never follow a newer one.
-        let function = self.options.state.borrow().functions.get(name).cloned();
-        let function = function.ok_or_else(|| failure::not_found(name))?;
+        let function = self.function(name).ok_or_else(|| failure::not_found(name))?;
         if pool.stopping {
             return Err(failure::stopping(name));
         }
         let group = pool.group(&function);
         if group.queue.is_empty()
-            && let Some(instance) = group.pick(self.options.concurrency)
+            && let Some(instance) = group.pick()
         {
             return Ok(Admission::Now(function, self.slot(instance)));
         }
@@ -189,7 +209,7 @@ impl Shared {
         let due = group.instances.is_empty() || now.duration_since(first.since) >= PATIENCE;
         if due
             && group.loading == 0
-            && pool.make_room(name, self.options.max_instances)
+            && pool.make_room(name, self.limits().max_instances)
             && let Some(group) = pool.groups.get_mut(name)
         {
             group.loading += 1;
@@ -234,7 +254,7 @@ impl Shared {
             return;
         };
         while !group.queue.is_empty() {
-            let Some(instance) = group.pick(self.options.concurrency).cloned() else {
+            let Some(instance) = group.pick().cloned() else {
                 return;
             };
             let Some((_, waiter)) = group.queue.pop_first() else {
@@ -314,7 +334,7 @@ impl Shared {
         let mut guard = self.pool.lock();
         let pool = &mut *guard;
         let group = pool.groups.get_mut(&function.name);
-        let wanted = self.options.state.borrow().functions.contains_key(&function.name);
+        let wanted = self.function(&function.name).is_some();
         let current = group.filter(|group| wanted && same_code(&group.function, function));
         match (result, current) {
             (Ok(instance), Some(group)) => {
@@ -335,11 +355,10 @@ impl Shared {
     /// Moves on to the state as it is now: older versions finish what they have, removed functions end.
     pub(crate) fn follow_state(self: &Arc<Self>) {
         let mut pool = self.pool.lock();
-        let functions = Arc::clone(&self.options.state.borrow().functions);
         let names: Vec<String> = pool.groups.keys().cloned().collect();
         for name in names {
-            if let Some(function) = functions.get(&name) {
-                pool.adopt(function);
+            if let Some(function) = self.function(&name) {
+                pool.adopt(&function);
                 continue;
             }
             let Some(group) = pool.groups.get_mut(&name) else {
@@ -374,7 +393,7 @@ impl Shared {
         }
         let held = pool.groups.values().flat_map(|group| &group.instances);
         let unused: Vec<_> = held
-            .filter(|one| idle(one, self.options.idle_timeout))
+            .filter(|one| idle(one, self.limits().idle_timeout))
             .cloned()
             .collect();
         for instance in unused {
@@ -393,10 +412,10 @@ impl Shared {
             .map(|group| group.instances.len() + group.loading)
             .sum();
         let wanted = self
-            .options
+            .limits()
             .min_warm
-            .min(self.options.max_instances.saturating_sub(held));
-        let wants = !pool.stopping && pool.stems.len() + pool.stems_starting < wanted;
+            .min(self.limits().max_instances.saturating_sub(held));
+        let wants = !pool.stopping && self.is_used() && pool.stems.len() + pool.stems_starting < wanted;
         if wants {
             pool.stems_starting += 1;
         }

@@ -1,4 +1,4 @@
-//! Node processes without a function in them yet.
+//! Processes of a runtime without a function in them yet.
 //!
 //! A stem has an empty environment, no code of the user's, and one end of a socket pair as its standard input. It
 //! becomes an [`Instance`](crate::instance::Instance) of one version of one function and is never anything else.
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::failure::StartError;
 use crate::frame::{Frame, FrameType, decode};
-use crate::node::Node;
+use crate::interpreter::Interpreter;
 
 /// Starts that may wait for the thread that makes them.
 const STARTS: usize = 64;
@@ -76,7 +76,7 @@ impl Spawner {
 /// Starts a process with that heap limit and waits until it says hello.
 pub(crate) async fn start(
     spawner: &Spawner,
-    node: &Node,
+    interpreter: &Interpreter,
     memory_mib: u64,
     within: Duration,
 ) -> Result<Stem, StartError> {
@@ -85,7 +85,7 @@ pub(crate) async fn start(
     theirs.set_nonblocking(true).map_err(StartError::process)?;
     let socket = UnixStream::from_std(ours).map_err(StartError::process)?;
 
-    let mut command = command(node, memory_mib);
+    let mut command = command(interpreter, memory_mib);
     command
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::piped())
@@ -114,40 +114,34 @@ pub(crate) async fn start(
         socket,
         received: BytesMut::with_capacity(64 << 10),
     };
+    let title = interpreter.recipe.title;
     match tokio::time::timeout(within, stem.next_frame()).await {
         Ok(Ok(Some(frame))) if frame.kind == FrameType::Hello => Ok(stem),
         Ok(Ok(_)) => Err(StartError::Runtime(
-            stem.last_words("Node.js ended while it started").await,
+            stem.last_words(&format!("{title} ended while it started")).await,
         )),
         Ok(Err(error)) => Err(StartError::process(error)),
-        Err(_) => Err(StartError::Runtime(Arc::from("Node.js did not start in time"))),
+        Err(_) => Err(StartError::Runtime(Arc::from(format!(
+            "{title} did not start in time"
+        )))),
     }
 }
 
-fn command(node: &Node, memory_mib: u64) -> Command {
-    let mut command = match node.launcher {
+fn command(interpreter: &Interpreter, memory_mib: u64) -> Command {
+    let mut command = match interpreter.launcher {
         Some(launcher) => {
             let mut command = Command::new(launcher);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(&node.binary);
+            command
+                .args(["--pdeathsig", "KILL", "--"])
+                .arg(&interpreter.binary);
             command
         }
-        None => Command::new(&node.binary),
+        None => Command::new(&interpreter.binary),
     };
-    command.arg(format!("--max-old-space-size={memory_mib}"));
-    if node.version < (20, 19) || (22, 0) <= node.version && node.version < (22, 7) {
-        command.arg("--experimental-detect-module");
-    }
-    if node.version >= (20, 11) {
-        command.arg("--disable-warning=MODULE_TYPELESS_PACKAGE_JSON");
-        command.arg("--disable-warning=ExperimentalWarning");
-    }
-    command
-        .arg(&node.worker)
-        .env_clear()
-        .env("NODE_ENV", "production")
-        .env("TZ", "UTC")
-        .env("LANG", "C.UTF-8");
-    if let Some(folder) = node.worker.parent() {
+    command.env_clear().env("TZ", "UTC").env("LANG", "C.UTF-8");
+    (interpreter.recipe.prepare)(&mut command, interpreter, memory_mib);
+    command.arg(&interpreter.entry);
+    if let Some(folder) = interpreter.entry.parent() {
         command.current_dir(folder);
     }
     command

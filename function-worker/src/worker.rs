@@ -16,10 +16,12 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::failure::{self, StartError};
-use crate::instance::{self, Ended, Instance};
-use crate::node::NodeFinder;
+use crate::instance::{self, Ended, Instance, Loading};
+use crate::interpreter::{Finder, Recipe};
+use crate::node::NODE;
 use crate::options::WorkerOptions;
 use crate::pool::{FunctionLoad, Pool};
+use crate::python::PYTHON;
 use crate::schedule::{Admission, Counters, Shared};
 use crate::stem::{self, RUNTIME_MIB, Spawner, Stem};
 use crate::{link, supervise};
@@ -28,74 +30,98 @@ use crate::{link, supervise};
 const ROUND: Duration = Duration::from_millis(100);
 /// Rounds between two looks at idle processes and missing stems.
 const SLOW: u32 = 10;
-/// A health check or a start waits no longer for the search for Node.
+/// A health check or a start waits no longer for the search for an interpreter.
 const LONGEST_SEARCH: Duration = Duration::from_millis(1500);
 
 /// Runs functions in child processes of this machine.
 #[derive(Debug)]
 pub struct FunctionWorker {
-    shared: Arc<Shared>,
+    options: WorkerOptions,
+    /// One for each runtime, in the order of [`Runtime::ALL`].
+    engines: [Arc<Shared>; Runtime::ALL.len()],
+    moved: Arc<Notify>,
+}
+
+fn recipe(runtime: Runtime) -> &'static Recipe {
+    match runtime {
+        Runtime::Node => &NODE,
+        Runtime::Python => &PYTHON,
+    }
 }
 
 impl FunctionWorker {
-    /// Starts the worker and its warm processes; returns at once. Where there is no usable Node the worker says so
-    /// in its health and in every call, and looks again later. Must be called inside a tokio runtime.
+    /// Starts the worker and its warm processes; returns at once. Where there is no usable interpreter for a function
+    /// the worker says so in its health and in every call, and looks again later. Must be called inside a tokio runtime.
     pub fn start(options: WorkerOptions, tasks: Tasks) -> Arc<Self> {
-        let spawner = Spawner::start();
-        if let Err(error) = &spawner {
-            tracing::error!(%error, "functions cannot be started");
+        let spawner = match Spawner::start() {
+            Ok(spawner) => Some(Arc::new(spawner)),
+            Err(error) => {
+                tracing::error!(%error, "functions cannot be started");
+                None
+            }
+        };
+        let moved = Arc::new(Notify::new());
+        let engines = Runtime::ALL.map(|runtime| {
+            let binary = options.pool(runtime).binary.clone();
+            Arc::new(Shared {
+                runtime,
+                finder: Finder::new(recipe(runtime), binary, options.runtime_dir.clone()),
+                options: options.clone(),
+                tasks: tasks.clone(),
+                spawner: spawner.clone(),
+                pool: Mutex::new(Pool::default()),
+                counters: Counters::default(),
+                quiet: Notify::new(),
+                moved: Arc::clone(&moved),
+            })
+        });
+        for engine in &engines {
+            let tasks = &engine.tasks;
+            tasks.spawn("function watch", OnEnd::StopAll, watch(Arc::clone(engine)));
+            tasks.spawn("function state", OnEnd::Ignore, follow(Arc::clone(engine)));
+            if engine.is_used() {
+                let (searcher, stopping) = (Arc::clone(engine), tasks.cancelled());
+                tasks.spawn_detached(async move {
+                    stopping.run_until_cancelled(searcher.finder.find()).await;
+                });
+            }
         }
-        let shared = Arc::new(Shared {
-            finder: NodeFinder::new(options.node.clone(), options.runtime_dir.clone()),
+        Arc::new(Self {
             options,
-            tasks,
-            spawner: spawner.ok(),
-            pool: Mutex::new(Pool::default()),
-            counters: Counters::default(),
-            quiet: Notify::new(),
-            moved: Notify::new(),
-        });
-        shared
-            .tasks
-            .spawn("function watch", OnEnd::StopAll, watch(Arc::clone(&shared)));
-        shared
-            .tasks
-            .spawn("function state", OnEnd::Ignore, follow(Arc::clone(&shared)));
-        let (searcher, stopping) = (Arc::clone(&shared), shared.tasks.cancelled());
-        shared.tasks.spawn_detached(async move {
-            stopping.run_until_cancelled(searcher.finder.find()).await;
-        });
-        Arc::new(Self { shared })
+            engines,
+            moved,
+        })
     }
 
-    /// Waits until it is known whether there is a usable Node, for at most 1.5 seconds.
+    /// Waits until it is known whether there is an interpreter for every function, for at most 1.5 seconds.
     pub async fn searched(&self) {
-        let _ = tokio::time::timeout(LONGEST_SEARCH, self.shared.finder.find()).await;
+        let all = async {
+            for engine in self.used() {
+                // What it found is in the health.
+                let _ = engine.finder.find().await;
+            }
+        };
+        let _ = tokio::time::timeout(LONGEST_SEARCH, all).await;
+    }
+
+    fn used(&self) -> impl Iterator<Item = &Arc<Shared>> {
+        self.engines.iter().filter(|engine| engine.is_used())
     }
 
     /// Refuses new calls, lets those that run or wait finish for at most `within`, then ends all processes.
     /// `true` where every call could finish.
     pub async fn drain(&self, within: Duration) -> bool {
         let finished = async {
-            loop {
-                let quiet = self.shared.quiet.notified();
-                tokio::pin!(quiet);
-                quiet.as_mut().enable();
-                {
-                    let mut pool = self.shared.pool.lock();
-                    pool.stopping = true;
-                    if pool.is_quiet() {
-                        return;
-                    }
-                }
-                quiet.await;
+            for engine in &self.engines {
+                engine.pool.lock().stopping = true;
+            }
+            for engine in &self.engines {
+                engine.until_quiet().await;
             }
         };
         let finished = tokio::time::timeout(within, finished).await.is_ok();
-        let mut pool = self.shared.pool.lock();
-        pool.stems.clear();
-        for instance in pool.instances() {
-            instance.kill("the server is stopping");
+        for engine in &self.engines {
+            engine.end_all();
         }
         finished
     }
@@ -109,8 +135,9 @@ impl FunctionWorker {
     ) -> Result<Completion> {
         let arrived = Instant::now();
         let name = &invocation.function;
-        let counters = &self.shared.counters;
-        let (function, slot, begun, cold) = match self.shared.admit(name, arrived, invocation.deadline)? {
+        let engine = self.engine_of(name).ok_or_else(|| failure::not_found(name))?;
+        let counters = &engine.counters;
+        let (function, slot, begun, cold) = match engine.admit(name, arrived, invocation.deadline)? {
             Admission::Now(function, slot) => (function, slot, arrived, false),
             Admission::Later(function, place) => {
                 let cold = place.is_cold();
@@ -147,27 +174,37 @@ impl FunctionWorker {
         }
     }
 
+    /// What runs the function of that name.
+    fn engine_of(&self, name: &str) -> Option<&Arc<Shared>> {
+        let runtime = self.options.state.borrow().functions.get(name)?.runtime;
+        self.engines.iter().find(|engine| engine.runtime == runtime)
+    }
+
     /// What it was started with.
     pub(crate) fn options(&self) -> &WorkerOptions {
-        &self.shared.options
+        &self.options
     }
 
     /// How busy each function is that has a process.
     pub(crate) fn loads(&self) -> Vec<FunctionLoad> {
-        self.shared.pool.lock().loads(self.shared.options.concurrency)
+        let loads = self.engines.iter().map(|engine| engine.pool.lock().loads());
+        loads.flatten().collect()
     }
 
     /// Waits until a function has got or lost a process.
     pub(crate) fn moved(&self) -> Notified<'_> {
-        self.shared.moved.notified()
+        self.moved.notified()
     }
 
     /// The runtimes that work here.
     pub(crate) async fn runtimes(&self) -> Vec<Runtime> {
-        match self.shared.finder.find().await {
-            Ok(_) => vec![Runtime::Node],
-            Err(_) => Vec::new(),
+        let mut found = Vec::new();
+        for engine in &self.engines {
+            if engine.finder.find().await.is_ok() {
+                found.push(engine.runtime);
+            }
         }
+        found
     }
 }
 
@@ -193,8 +230,11 @@ impl FunctionService for FunctionWorker {
     }
 
     fn stats(&self) -> BTreeMap<String, PoolStats> {
-        let stats = self.shared.pool.lock().stats(&self.shared.counters);
-        BTreeMap::from([(Runtime::Node.name().to_owned(), stats)])
+        let named = self.engines.iter().map(|engine| {
+            let stats = engine.pool.lock().stats(&engine.counters);
+            (engine.runtime.name().to_owned(), stats)
+        });
+        named.collect()
     }
 }
 
@@ -205,14 +245,44 @@ impl HealthCheck for FunctionWorker {
     }
 
     async fn check(&self) -> Report {
-        // Starting a Node to ask its version takes longer than all the rest of a start, and calls wait for it anyway.
-        if !self.shared.finder.has_searched() {
+        let mut problems = Vec::new();
+        for engine in self.used() {
+            // Starting an interpreter to ask its version takes longer than all the rest of a start, and calls wait for it
+            // anyway.
+            if !engine.finder.has_searched() {
+                continue;
+            }
+            match tokio::time::timeout(LONGEST_SEARCH, engine.finder.find()).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(words)) => problems.push(words.to_string()),
+                Err(_) => problems.push(format!("still looking for {}", recipe(engine.runtime).title)),
+            }
+        }
+        if problems.is_empty() {
             return Report::HEALTHY;
         }
-        match tokio::time::timeout(LONGEST_SEARCH, self.shared.finder.find()).await {
-            Ok(Ok(_)) => Report::HEALTHY,
-            Ok(Err(words)) => Report::new(Status::Degraded, &*words),
-            Err(_) => Report::new(Status::Degraded, "still looking for Node.js"),
+        Report::new(Status::Degraded, problems.join("; "))
+    }
+}
+
+impl Shared {
+    async fn until_quiet(&self) {
+        loop {
+            let quiet = self.quiet.notified();
+            tokio::pin!(quiet);
+            quiet.as_mut().enable();
+            if self.pool.lock().is_quiet() {
+                return;
+            }
+            quiet.await;
+        }
+    }
+
+    fn end_all(&self) {
+        let mut pool = self.pool.lock();
+        pool.stems.clear();
+        for instance in pool.instances() {
+            instance.kill("the server is stopping");
         }
     }
 }
@@ -234,8 +304,13 @@ impl Shared {
             None => self.make_stem(function.memory_mib).await?,
         };
         let id = self.counters.instances.fetch_add(1, Ordering::Relaxed);
-        let (max_output, within) = (self.options.max_output, self.options.load_timeout);
-        let (instance, stem) = instance::load(stem, function, id, max_output, within).await?;
+        let loading = Loading {
+            id,
+            max_output: self.options.max_output,
+            concurrency: self.limits().concurrency,
+            within: self.options.load_timeout,
+        };
+        let (instance, stem) = instance::load(stem, function, loading).await?;
         self.counters.started.fetch_add(1, Ordering::Relaxed);
         let Stem {
             child,
@@ -275,12 +350,12 @@ impl Shared {
     }
 
     async fn make_stem(&self, memory_mib: u64) -> Result<Stem, StartError> {
-        let node = self.finder.find().await.map_err(StartError::Runtime)?;
+        let interpreter = self.finder.find().await.map_err(StartError::Runtime)?;
         let spawner = self
             .spawner
             .as_ref()
             .ok_or_else(|| StartError::process("there is no thread for it"))?;
-        stem::start(spawner, &node, memory_mib, self.options.load_timeout).await
+        stem::start(spawner, &interpreter, memory_mib, self.options.load_timeout).await
     }
 
     /// Starts stems until there are enough.

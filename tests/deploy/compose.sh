@@ -104,6 +104,8 @@ check_images() {
   done
   check "the full image runs Node.js 20 or newer" in_image alyx:full \
     'node --eval "process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)"'
+  check "the full image runs Python 3.9 or newer" in_image alyx:full \
+    'python3 -c "import asyncio, sys; assert sys.version_info >= (3, 9)"'
   check "the slim image has no Node.js" refuses in_image alyx:slim 'command -v node'
   check "the slim image adds the binary and less than 8 MiB to its base" smaller_than alyx:slim $((
     ($("$DOCKER" inspect --format '{{.Size}}' alyx-base:bookworm) + $(stat --format %s "$work/alyx/build/alyx")) / 1048576 + 8

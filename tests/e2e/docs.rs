@@ -150,6 +150,11 @@ async fn the_functions_guides_code_runs() {
     let calls =
         format!("export default async (ctx) => {{ const id = ctx.input.id;\n{calls}\nreturn changed; }};");
     project.write("functions/calls.js", &calls);
+    let python = blocks.iter().find(|(language, _)| language == "python");
+    project.write(
+        "functions/greet.py",
+        &python.expect("docs/functions.md has Python").1,
+    );
     let checks = code("input: {");
     project.write(
         "functions/checked.js",
@@ -162,6 +167,8 @@ async fn the_functions_guides_code_runs() {
     let id = "01890a5d-ac96-774b-bcce-b302099a8057";
     let changed = http.post("/api/functions/calls", &json!({"id": id})).await;
     assert_eq!(changed.json()["content"], "Hello", "{changed:?}");
+    let greeted = http.post("/api/functions/greet", &json!({"name": "Ann"})).await;
+    assert_eq!(greeted.json()["message"], "Hello, Ann!", "{greeted:?}");
     let passed = http
         .post("/api/functions/checked", &json!({"title": "t", "tags": ["a"]}))
         .await;

@@ -1,4 +1,4 @@
-//! Functions over HTTP, in real Node processes.
+//! Functions over HTTP, in real processes of Node and Python.
 
 use alyx_tests::{Form, Project, Server, eventually};
 use http::Method;
@@ -10,6 +10,7 @@ alyx_tests::in_both_forms! {
     the_context_reaches_data_logs_and_settings_but_not_the_server,
     time_is_up_for_waits_and_for_busy_loops_while_others_go_on,
     functions_are_listed_without_paths_or_settings,
+    functions_in_python_do_what_those_in_node_do,
 }
 
 const SCHEMA: &str = "collections: {notes: {fields: {text: {type: text}}}}\n";
@@ -282,4 +283,98 @@ async fn functions_are_listed_without_paths_or_settings(form: Form) {
         "{}",
         one.text
     );
+}
+
+/// Python files of a project, by name.
+const PYTHON: [(&str, &str); 7] = [
+    (
+        "hello.py",
+        "from _shared import greeting\ndef handler(req, res):\n    return res.json({'message': greeting('Python')})",
+    ),
+    (
+        "_shared.py",
+        "def greeting(name):\n    return f'Hello from {name}!'",
+    ),
+    ("greet.yaml", "env: {GREETING: Hi}\nruntime: python\n"),
+    (
+        "greet.py",
+        "import os\nfrom alyx_functions import FunctionError
+SCHEMA = {'input': {'name': {'type': 'string', 'required': True}}}
+async def handler(ctx):
+    if ctx.input['name'] == 'Eve':
+        raise FunctionError('NOT_EVE', 'anybody else', status=403, name='Eve')
+    return {'text': f\"{ctx.env['GREETING']} {ctx.input['name']}\", 'process': sorted(os.environ)}",
+    ),
+    (
+        "notes.py",
+        "def handler(ctx):
+    made = ctx.db.notes.create(text=ctx.input['text'])
+    def work(tx):
+        tx.notes.update(made['id'], text=tx.notes.get(made['id'])['text'] + '!')
+        return tx.notes.create(text='second')
+    second = ctx.db.transaction(work)
+    def undone(tx):
+        tx.notes.create(text='never')
+        raise ValueError('no')
+    try:
+        ctx.db.transaction(undone)
+    except ValueError:
+        pass
+    kept = ctx.db.notes.find(sort='id')['data']
+    gone = ctx.db.notes.delete_many(filter={'text': {'$contains': 'o'}})
+    return {'kept': [doc['text'] for doc in kept], 'second': second['text'], 'gone': gone}",
+    ),
+    (
+        "slow.py",
+        "import time\ndef handler(ctx):\n    while True: time.time()",
+    ),
+    ("slow.yaml", "timeout: 300ms\n"),
+];
+
+async fn functions_in_python_do_what_those_in_node_do(form: Form) {
+    let (_project, server) = with_functions(form, &PYTHON).await;
+    let http = server.http();
+    let hello = http.post("/api/functions/hello", &json!({})).await;
+    assert_eq!(
+        hello.json(),
+        json!({"message": "Hello from Python!"}),
+        "{hello:?}"
+    );
+
+    let greet = http
+        .post("/api/functions/greet", &json!({"input": {"name": "Ann"}}))
+        .await;
+    assert_eq!(greet.json()["output"]["text"], "Hi Ann", "{greet:?}");
+    assert_eq!(
+        greet.json()["output"]["process"],
+        json!(["GREETING", "LANG", "TZ"])
+    );
+    let refused = http.post("/api/functions/greet", &json!({"name": 5})).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (400, "VALIDATION_ERROR"),
+        "{refused:?}"
+    );
+    let refused = http.post("/api/functions/greet", &json!({"name": "Eve"})).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (403, "NOT_EVE"),
+        "{refused:?}"
+    );
+    assert_eq!(refused.json()["error"]["name"], "Eve");
+
+    let notes = http.post("/api/functions/notes", &json!({"text": "first"})).await;
+    assert_eq!(
+        notes.json(),
+        json!({"kept": ["first!", "second"], "second": "second", "gone": {"deleted": 1}}),
+        "{notes:?}"
+    );
+    let slow = http.post("/api/functions/slow", &json!({})).await;
+    assert_eq!(
+        (slow.status, slow.code().as_str()),
+        (504, "FUNCTION_TIMEOUT"),
+        "{slow:?}"
+    );
+    let listed = http.get("/api/functions/hello").await.json();
+    assert_eq!(listed["runtime"], "python", "{listed}");
 }

@@ -14,8 +14,8 @@ use crate::support::{Project, Remote, Worker, until, value};
 
 /// One call at a time.
 fn narrow(mut options: WorkerOptions) -> WorkerOptions {
-    options.max_instances = 1;
-    options.concurrency = 1;
+    options.node.max_instances = 1;
+    options.node.concurrency = 1;
     options
 }
 
@@ -194,7 +194,7 @@ async fn a_worker_without_node_or_without_the_function_does_not_stand_in_the_way
     let project = Project::new();
     let other = Project::new();
     let mut options = project.options();
-    options.node = Some("/nowhere/node".into());
+    options.node.binary = Some("/nowhere/node".into());
     let no_node = Worker::start("w1", options).await;
     let lagging = Worker::start("w2", other.options()).await;
     let good = Worker::start("w3", project.options()).await;

@@ -71,8 +71,8 @@ async fn a_deadline_of_the_caller_ends_the_call_and_its_handler() {
 async fn beyond_what_the_workers_and_the_queue_take_calls_are_refused() {
     let project = Project::new();
     let mut options = project.options();
-    options.max_instances = 1;
-    options.concurrency = 1;
+    options.node.max_instances = 1;
+    options.node.concurrency = 1;
     let worker = Worker::start("w1", options).await;
     let remote = Remote::with(&[&worker], |options| options.queue = 2).await;
     project.write("gate", GATE);
@@ -110,8 +110,8 @@ async fn beyond_what_the_workers_and_the_queue_take_calls_are_refused() {
 async fn a_worker_that_other_gateways_have_filled_is_tried_again() {
     let project = Project::new();
     let mut options = project.options();
-    options.max_instances = 1;
-    options.concurrency = 1;
+    options.node.max_instances = 1;
+    options.node.concurrency = 1;
     options.queue = 0;
     // Nobody can wait for the first process then.
     project.write("gate", GATE);
@@ -145,8 +145,8 @@ async fn a_worker_that_other_gateways_have_filled_is_tried_again() {
 async fn who_waits_in_the_gateway_past_the_deadline_never_runs() {
     let project = Project::new();
     let mut options = project.options();
-    options.max_instances = 1;
-    options.concurrency = 1;
+    options.node.max_instances = 1;
+    options.node.concurrency = 1;
     let worker = Worker::start("w1", options).await;
     let remote = Remote::to(&[&worker]).await;
     project.write("gate", GATE);

@@ -155,8 +155,8 @@ async fn what_cannot_run_at_all_is_told_in_the_same_words() {
     let project = Project::new();
     let tasks = Tasks::new();
     let mut options = project.options();
-    options.max_instances = 1;
-    options.concurrency = 1;
+    options.node.max_instances = 1;
+    options.node.concurrency = 1;
     let direct = FunctionWorker::start(options.clone(), tasks.clone());
     let worker = Worker::start("w1", options).await;
     let remote = Remote::to(&[&worker]).await;

@@ -32,7 +32,7 @@ pub(super) async fn start(base: &Arc<Base>) -> Result<Box<dyn Running>> {
     let tasks = Tasks::new();
     let control = base.control().await?;
     let options = worker_options(config, control.watch(), base.state_dir.join("runtimes"));
-    let capacity = options.max_instances.saturating_mul(options.concurrency) as u64;
+    let capacity = options.slots() as u64;
     let worker = FunctionWorker::start(options, tasks.clone());
     let server = WorkerServer::new(Arc::clone(&worker), tasks.clone());
     let checks: Vec<SharedCheck> = vec![control.health_check(), Arc::clone(&worker) as SharedCheck];

@@ -79,10 +79,11 @@ pub(super) fn make(folder: &Path, bundles: &Path) -> Result<Bundle, BundleError>
     Ok(bundle)
 }
 
-/// Whether an entry of the functions folder is part of the code: not hidden, not `node_modules`.
+/// Whether an entry of the functions folder is part of the code: not hidden, not `node_modules`, not what
+/// Python compiled.
 pub(crate) fn is_code(entry: &DirEntry) -> bool {
     let name = entry.file_name().to_string_lossy();
-    entry.depth() == 0 || !(name.starts_with('.') || name == "node_modules")
+    entry.depth() == 0 || !(name.starts_with('.') || name == "node_modules" || name == "__pycache__")
 }
 
 fn copy(folder: &Path, target: &Path) -> Result<String, BundleError> {

@@ -1,4 +1,5 @@
-//! From a bundle to its functions: flat files `name.js`, each with a manifest `name.yaml` where it needs one.
+//! From a bundle to its functions: flat files `name.js` or `name.py`, each with a manifest `name.yaml` where it needs
+//! one.
 //!
 //! Skipped: hidden files, names that begin with `_` (shared code), folders, files of other kinds.
 
@@ -69,22 +70,34 @@ fn candidates(source: &Source, root: &Path, notices: &mut Vec<Notice>) -> BTreeM
             continue;
         }
         match extension {
-            "js" | "mjs" | "cjs" => found.entry(stem.to_owned()).or_default().code.push(file.clone()),
+            _ if runtime_of(extension).is_some() => {
+                found.entry(stem.to_owned()).or_default().code.push(file.clone());
+            }
             "yaml" | "yml" => found
                 .entry(stem.to_owned())
                 .or_default()
                 .manifests
                 .push(file.clone()),
-            "ts" | "mts" | "cts" | "tsx" | "py" | "go" => notices.push(Notice::warning(
+            "ts" | "mts" | "cts" | "tsx" | "go" => notices.push(Notice::warning(
                 shown(&source.folder, &file),
                 format!(
-                    "not runnable in this version, which runs JavaScript (.js, .mjs, .cjs); `.{extension}` is not served"
+                    "not runnable in this version, which runs JavaScript (.js, .mjs, .cjs) and Python (.py); `.{extension}` is \
+                     not served"
                 ),
             )),
             _ => {}
         }
     }
     found
+}
+
+/// What runs files of that kind.
+fn runtime_of(extension: &str) -> Option<Runtime> {
+    match extension {
+        "js" | "mjs" | "cjs" => Some(Runtime::Node),
+        "py" => Some(Runtime::Python),
+        _ => None,
+    }
 }
 
 /// Says so where a folder looks like a function of its own, which is a layout that is not read.
@@ -95,6 +108,7 @@ fn folder_notice(source: &Source, root: &Path, folder: &str) -> Option<Notice> {
         "index.js",
         "index.mjs",
         "index.cjs",
+        "index.py",
     ]
     .iter()
     .any(|file| root.join(folder).join(file).is_file());
@@ -102,8 +116,8 @@ fn folder_notice(source: &Source, root: &Path, folder: &str) -> Option<Notice> {
         Notice::warning(
             shown(&source.folder, folder),
             format!(
-                "function folders are not served in this version; move the handler to `{folder}.js` beside it, and \
-                 its manifest to `{folder}.yaml`"
+                "function folders are not served in this version; move the handler to `{folder}.js` or `{folder}.py` beside \
+                 it, and its manifest to `{folder}.yaml`"
             ),
         )
     })
@@ -136,11 +150,27 @@ fn load(
             format!("the function is served as `{name}`, after its file; `name: {named}` has no effect"),
         ));
     }
+    let runtime = entrypoint
+        .rsplit_once('.')
+        .and_then(|(_, extension)| runtime_of(extension))?;
+    if let Some((place, named)) = &manifest.runtime
+        && *named != runtime
+    {
+        notices.push(Notice::error(
+            place.clone(),
+            format!(
+                "runtime: `{entrypoint}` runs on `{}`, not on `{}`; leave the line out, or rename the file",
+                runtime.name(),
+                named.name()
+            ),
+        ));
+        return None;
+    }
     let mut env = source.defaults.env.clone();
     env.extend(manifest.env);
     Some(Function {
         name: name.to_owned(),
-        runtime: Runtime::Node,
+        runtime,
         version: bundle.version.clone(),
         root: bundle.root.clone(),
         entrypoint: PathBuf::from(entrypoint),

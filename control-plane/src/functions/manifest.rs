@@ -1,9 +1,10 @@
-//! `name.yaml` beside `name.js`: how one function is to be run.
+//! `name.yaml` beside `name.js` or `name.py`: how one function is to be run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alyx_core::parse_duration;
+use alyx_service::state::Runtime;
 use alyx_yaml::{Kind, Node, Place};
 
 use super::Notice;
@@ -20,6 +21,8 @@ const KEYS: &str = "name, runtime, timeout, memory, env, description, sample_inp
 pub(super) struct Manifest {
     /// Place and text of its `name`, which decides nothing.
     pub(super) name: Option<(String, String)>,
+    /// Place and meaning of its `runtime`, which the file's own ending must bear out.
+    pub(super) runtime: Option<(String, Runtime)>,
     pub(super) timeout: Option<Duration>,
     pub(super) memory_mib: Option<u64>,
     pub(super) env: BTreeMap<String, String>,
@@ -106,17 +109,23 @@ impl Reader<'_> {
         let Some(text) = self.text("runtime", value) else {
             return;
         };
-        match text.as_str() {
-            "node" | "nodejs" | "javascript" => {}
-            "python" | "go" | "deno" | "bun" => self.error(
-                value.place,
-                format!("runtime: `{text}` is not in this version, which runs `node`"),
-            ),
-            _ => self.error(
-                value.place,
-                format!("runtime: `{text}` is no runtime; write `node`"),
-            ),
-        }
+        let runtime = match text.as_str() {
+            "node" | "nodejs" | "javascript" => Runtime::Node,
+            "python" | "python3" => Runtime::Python,
+            "go" | "deno" | "bun" => {
+                return self.error(
+                    value.place,
+                    format!("runtime: `{text}` is not in this version, which runs `node` and `python`"),
+                );
+            }
+            _ => {
+                return self.error(
+                    value.place,
+                    format!("runtime: `{text}` is no runtime; write `node` or `python`"),
+                );
+            }
+        };
+        self.manifest.runtime = Some((self.place(value.place), runtime));
     }
 
     fn timeout(&mut self, value: &Node) {

@@ -1,5 +1,7 @@
 use std::fs;
 
+use alyx_service::state::Runtime;
+
 use super::*;
 
 struct Project {
@@ -123,13 +125,37 @@ fn a_broken_manifest_drops_its_function_and_no_other() {
     check("timeout: 0s", "1:10", "`0s` is no timeout");
     check("description: x\nmemory: lots", "2:9", "128mb");
     check("memory: 1mb", "1:9", "at least 16mb");
-    check("runtime: python", "1:10", "not in this version");
+    check(
+        "runtime: python",
+        "1:10",
+        "`bad.js` runs on `node`, not on `python`",
+    );
+    check("runtime: go", "1:10", "not in this version");
     check("runtime: cobol", "1:10", "no runtime");
     check("env: [A]", "1:6", "NAME: value");
     check("env:\n  A: ${MISSING}", "2:6", "MISSING is not set");
     check("timeout: [1]", "1:10", "a single value");
     check("a: [", "1:4", "not valid YAML");
     check("- a", "1:1", "a manifest holds keys");
+}
+
+#[test]
+fn the_ending_decides_the_runtime() {
+    let project = project(&[
+        ("a.js", ""),
+        ("b.py", ""),
+        ("b.yaml", "runtime: python"),
+        ("_shared.py", ""),
+        ("__pycache__/b.cpython-311.pyc", ""),
+    ]);
+    let scan = project.scan();
+    assert!(scan.notices.is_empty(), "{:?}", scan.notices);
+    assert_eq!(names(&scan), ["a", "b"]);
+    assert_eq!(scan.functions["a"].runtime, Runtime::Node);
+    assert_eq!(scan.functions["b"].runtime, Runtime::Python);
+    let root = &scan.functions["b"].root;
+    assert!(root.join("_shared.py").is_file());
+    assert!(!root.join("__pycache__").exists());
 }
 
 #[test]
@@ -142,7 +168,11 @@ fn what_is_not_served_is_named() {
         assert!(found[0].contains(expected), "{files:?}: {found:?}");
     };
     check(&[("a.ts", "")], &[], "a.ts: not runnable in this version");
-    check(&[("a.py", ""), ("b.js", "")], &["b"], "a.py: not runnable");
+    check(
+        &[("a.py", ""), ("a.js", ""), ("b.py", "")],
+        &["b"],
+        "a.py: `a.js` is also the code",
+    );
     check(&[("a.go", "")], &[], "a.go: not runnable");
     check(&[("1st.js", "")], &[], "`1st` is no function name");
     check(&[("a b.js", "")], &[], "`a b` is no function name");

@@ -93,7 +93,7 @@ fn function_from_wire(function: &wire::Function, root_of: impl Fn(&str) -> PathB
             ),
         )
     };
-    let runtime = [Runtime::Node]
+    let runtime = Runtime::ALL
         .into_iter()
         .find(|runtime| runtime.name() == function.runtime)
         .ok_or_else(|| unreadable("a runtime"))?;

@@ -69,13 +69,19 @@ pub struct Function {
 pub enum Runtime {
     /// Node.js 20 or newer.
     Node,
+    /// Python 3.9 or newer.
+    Python,
 }
 
 impl Runtime {
+    /// Every runtime.
+    pub const ALL: [Self; 2] = [Self::Node, Self::Python];
+
     /// The word in manifests and replies.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
+            Self::Python => "python",
         }
     }
 }

@@ -22,14 +22,15 @@ pub(super) async fn hello(worker: &FunctionWorker) -> Body {
         .await
         .unwrap_or_default();
     let options = worker.options();
-    let slots = options.max_instances.max(1) * options.concurrency.max(1);
+    let slots = options.slots();
+    let concurrency = options.node.concurrency.max(options.python.concurrency).max(1);
     Body::Hello(wire::Hello {
         runtimes: runtimes
             .into_iter()
             .map(|runtime| runtime.name().to_owned())
             .collect(),
         slots: convert::saturating(slots),
-        concurrency: convert::saturating(options.concurrency.max(1)),
+        concurrency: convert::saturating(concurrency),
         // One batch more than can run: enough that no process waits for the way to the gateway.
         queue: convert::saturating(options.queue.min(slots)),
     })

@@ -216,7 +216,7 @@ async fn logs_are_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_belongs_to_its_own_call() {
-    let world = World::with(|options| options.concurrency = 64);
+    let world = World::with(|options| options.node.concurrency = 64);
     world.write(
         "mine",
         "const turn = () => new Promise((done) => setImmediate(done));

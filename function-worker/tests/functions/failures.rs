@@ -115,7 +115,7 @@ async fn a_status_of_the_reply_makes_it_an_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_return_values_are_null() {
-    let world = World::with(|options| options.max_instances = 40);
+    let world = World::with(|options| options.node.max_instances = 40);
     for body in [
         "return undefined",
         "",
@@ -133,7 +133,7 @@ async fn odd_return_values_are_null() {
 #[tokio::test(flavor = "multi_thread")]
 async fn code_that_does_not_load_says_why() {
     let world = World::with(|options| {
-        options.max_instances = 40;
+        options.node.max_instances = 40;
         options.load_timeout = Duration::from_secs(5);
     });
     let check = async |source: &str, expected: &str| {
@@ -324,7 +324,7 @@ async fn code_that_writes_to_the_socket_is_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_node_every_call_says_so() {
-    let world = World::with(|options| options.node = Some("/nowhere/node".into()));
+    let world = World::with(|options| options.node.binary = Some("/nowhere/node".into()));
     world.write("any", "export default () => 1");
     let error = world.refused("any").await;
     assert_eq!(error.code(), "FUNCTION_UNAVAILABLE");

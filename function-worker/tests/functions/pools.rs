@@ -14,7 +14,7 @@ use crate::support::{PLENTY, World, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_calls_at_once_complete() {
-    let world = World::with(|options| options.max_instances = 2);
+    let world = World::with(|options| options.node.max_instances = 2);
     world.write(
         "add",
         "export default async (ctx) => { await null; return ctx.input.n + 1 }",
@@ -48,8 +48,8 @@ async fn large_inputs_and_outputs_pass() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_and_waiting_ends_at_the_deadline() {
     let world = World::with(|options| {
-        options.max_instances = 1;
-        options.concurrency = 2;
+        options.node.max_instances = 1;
+        options.node.concurrency = 2;
         options.queue = 3;
     });
     world.write(
@@ -119,7 +119,7 @@ async fn a_new_version_takes_new_calls_while_the_old_one_finishes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_share_the_cap_without_starving() {
-    let world = World::with(|options| options.max_instances = 1);
+    let world = World::with(|options| options.node.max_instances = 1);
     for name in ["one", "two", "three"] {
         world.write(name, &format!("export default async (ctx) => {{ if (ctx.input.wait) await ctx.db.gate.get('x'); return '{name}' }}"));
     }
@@ -139,8 +139,8 @@ async fn functions_share_the_cap_without_starving() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_calls_spread_over_more_processes() {
     let world = World::with(|options| {
-        options.concurrency = 1;
-        options.max_instances = 3;
+        options.node.concurrency = 1;
+        options.node.max_instances = 3;
     });
     world.write(
         "pid",
@@ -156,7 +156,7 @@ async fn slow_calls_spread_over_more_processes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_process_gets_no_new_calls() {
-    let world = World::with(|options| options.max_instances = 2);
+    let world = World::with(|options| options.node.max_instances = 2);
     let signal = tempfile::tempdir().expect("a folder");
     let file = signal.path().join("go");
     world.write(
@@ -186,11 +186,12 @@ async fn a_blocked_process_gets_no_new_calls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_processes_end_and_warm_ones_stay() {
     let world = World::with(|options| {
-        options.min_warm = 2;
-        options.idle_timeout = Duration::from_millis(50);
+        options.node.min_warm = 2;
+        options.node.idle_timeout = Duration::from_millis(50);
     });
-    eventually("warm processes", || (world.stats().ready == 2).then_some(())).await;
     world.write("once", "export default () => 1");
+    eventually("warm processes", || (world.stats().ready == 2).then_some(())).await;
+    assert_eq!(world.stats_of("python").total, 0, "no function is in Python");
     world.value("once", json!({})).await;
     eventually("it ended", || {
         let stats = world.stats();
@@ -205,8 +206,8 @@ async fn idle_processes_end_and_warm_ones_stay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_leaves_takes_no_place_with_it() {
     let world = World::with(|options| {
-        options.max_instances = 1;
-        options.concurrency = 1;
+        options.node.max_instances = 1;
+        options.node.concurrency = 1;
     });
     world.write("slow", "export default async (ctx) => { if (!ctx.input.fast) await new Promise((done) => ctx.signal.addEventListener('abort', done)); return 1 }");
     assert_eq!(world.value("slow", json!({"fast": 1})).await, 1);

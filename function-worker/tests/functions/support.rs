@@ -62,6 +62,11 @@ impl World {
         self.write_as(name, "index.js", source, |_| {});
     }
 
+    /// Writes a Python function of one file and serves it.
+    pub(crate) fn python(&self, name: &str, source: &str) {
+        self.write_as(name, "index.py", source, |_| {});
+    }
+
     pub(crate) fn write_as(&self, name: &str, file: &str, source: &str, adjust: impl FnOnce(&mut Function)) {
         let version = self.versions.fetch_add(1, Ordering::Relaxed).to_string();
         let root = self.folder.path().join("code").join(format!("{name}-{version}"));
@@ -69,7 +74,11 @@ impl World {
         std::fs::write(root.join(file), source).expect("writes");
         let mut function = Function {
             name: name.to_owned(),
-            runtime: Runtime::Node,
+            runtime: if file.ends_with(".py") {
+                Runtime::Python
+            } else {
+                Runtime::Node
+            },
             version,
             root,
             entrypoint: PathBuf::from(file),
@@ -147,8 +156,16 @@ impl World {
         }
     }
 
+    /// Of Node's processes.
     pub(crate) fn stats(&self) -> PoolStats {
-        self.worker.stats().remove("node").expect("the only pool")
+        self.stats_of("node")
+    }
+
+    pub(crate) fn stats_of(&self, runtime: &str) -> PoolStats {
+        self.worker
+            .stats()
+            .remove(runtime)
+            .expect("a pool for each runtime")
     }
 
     pub(crate) async fn stop(self) {
