@@ -7,6 +7,7 @@
 mod changes;
 mod opening;
 mod reads;
+mod rereads;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -59,6 +60,8 @@ pub(crate) enum Message {
     Answered {
         group: GroupIndex,
         ticket: u64,
+        /// Whether it was to read a window again.
+        again: bool,
         answer: Result<Answer>,
     },
     /// A read of the log has ended.
@@ -104,6 +107,11 @@ pub(crate) struct Engine {
     /// Reads that wait for their turn, and how many are under way.
     wanted: VecDeque<Wanted>,
     reads_under_way: usize,
+    /// The same for windows that are read again, which come after all others.
+    wanted_again: VecDeque<Wanted>,
+    rereads_under_way: usize,
+    /// Groups whose window is to be read again at that time.
+    planned: BTreeMap<Instant, Vec<GroupIndex>>,
     last_ticket: u64,
     /// Whether the bus said anything since the last look at the log.
     heard: bool,
@@ -111,6 +119,7 @@ pub(crate) struct Engine {
     log_failed: bool,
     behind_since: Option<Instant>,
     refills: u64,
+    rereads: u64,
     snapshots: u64,
     transitions: u64,
 }
@@ -128,6 +137,8 @@ impl Engine {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut bus_open, mut state_open) = (true, true);
         loop {
+            let planned = engine.planned.keys().next().copied();
+            let planned_time = tokio::time::Instant::from_std(planned.unwrap_or_else(Instant::now));
             tokio::select! {
                 () = cancelled.cancelled() => return,
                 Some(message) = engine.inbox.recv() => engine.take(message),
@@ -140,6 +151,7 @@ impl Engine {
                     engine.follow_schema();
                 }
                 _ = looks.tick() => engine.look(),
+                () = tokio::time::sleep_until(planned_time), if planned.is_some() => {}
             }
             engine.turn();
         }
@@ -166,11 +178,15 @@ impl Engine {
             gated: BTreeMap::new(),
             wanted: VecDeque::new(),
             reads_under_way: 0,
+            wanted_again: VecDeque::new(),
+            rereads_under_way: 0,
+            planned: BTreeMap::new(),
             last_ticket: 0,
             heard: false,
             log_failed: false,
             behind_since: None,
             refills: 0,
+            rereads: 0,
             snapshots: 0,
             transitions: 0,
         }
@@ -191,6 +207,7 @@ impl Engine {
             self.take(message);
         }
         self.catch_up();
+        self.ask_planned(Instant::now());
         self.read_log_where_needed(false);
         self.start_reads();
         self.publish_stats();
@@ -257,8 +274,17 @@ impl Engine {
             Message::Answered {
                 group,
                 ticket,
+                again,
                 answer,
-            } => self.answered(group, ticket, answer),
+            } => {
+                let under_way = if again {
+                    &mut self.rereads_under_way
+                } else {
+                    &mut self.reads_under_way
+                };
+                *under_way = under_way.saturating_sub(1);
+                self.answered(group, ticket, answer);
+            }
             Message::Log(Ok(batch)) => {
                 if let Progress::PlaceLost(position) = self.tail.read(batch) {
                     tracing::warn!(%position, "the change log is cut off behind the node; every live query starts afresh");
@@ -289,6 +315,7 @@ impl Engine {
             residual_groups: self.router.residual_groups(),
             snapshots: self.snapshots,
             refills: self.refills,
+            rereads: self.rereads,
             transitions: self.transitions,
         };
     }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use alyx_core::Seq;
+use alyx_core::{Row, Seq};
 use alyx_query::Query;
 use alyx_service::realtime::{Document, GroupEvent, GroupId, WindowChange};
 
+use crate::joins::Joins;
 use crate::link::LinkId;
 use crate::record::{QueryShape, Record};
 use crate::router::{GroupIndex, Route};
-use crate::window::{Change, Extent, MAX_PENDING, Transition, Window};
+use crate::window::{Change, Extent, MAX_PENDING, Snapshot, Transition, Window};
 
 /// One group: a query, its window, and its members on the links.
 #[derive(Debug)]
@@ -17,7 +18,10 @@ pub(crate) struct Group {
     /// The query in canonical form; equal queries share a group.
     pub(crate) key: Vec<u8>,
     pub(crate) query: Arc<Query>,
-    pub(crate) route: Route,
+    /// Where it is registered: under its own collection first.
+    pub(crate) routes: Vec<(String, Route)>,
+    /// What it needs where its filter looks into other documents.
+    pub(crate) joins: Option<Box<Joins>>,
     pub(crate) members: Vec<Member>,
     pub(crate) phase: Phase,
     /// The read whose answer counts.
@@ -79,8 +83,16 @@ pub(crate) enum Phase {
 pub(crate) struct Opening {
     /// The snapshot must not be older than this.
     asked_at: Seq,
-    heard: Vec<Change<Record>>,
+    heard: Vec<Heard>,
     overflowed: bool,
+}
+
+/// A change as it reaches a group.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    /// Whose document it is about.
+    pub(crate) collection: Arc<str>,
+    pub(crate) change: Change<Record>,
 }
 
 /// The answer to a group's read.
@@ -91,6 +103,8 @@ pub(crate) struct Answer {
     pub(crate) rows: Vec<Arc<Record>>,
     /// All rows that match; only where it was asked for.
     pub(crate) total: u64,
+    /// What else was asked for: see [`Joins::ask`].
+    pub(crate) verdicts: Vec<Vec<Row>>,
 }
 
 impl Opening {
@@ -102,9 +116,9 @@ impl Opening {
         }
     }
 
-    pub(crate) fn hear(&mut self, change: &Change<Record>) {
+    pub(crate) fn hear(&mut self, heard: &Heard) {
         if self.heard.len() < MAX_PENDING {
-            self.heard.push(change.clone());
+            self.heard.push(heard.clone());
         } else {
             self.overflowed = true;
         }
@@ -112,15 +126,101 @@ impl Opening {
 
     /// Whether a snapshot at that position and the changes heard make a window.
     pub(crate) fn can_use(&self, at: Seq) -> bool {
-        at >= self.asked_at && !self.overflowed
+        self.is_late_enough(at) && !self.overflowed
     }
 
-    pub(crate) fn heard(&self) -> &[Change<Record>] {
+    /// Whether a snapshot at that position is not older than was asked for.
+    pub(crate) fn is_late_enough(&self, at: Seq) -> bool {
+        at >= self.asked_at
+    }
+
+    /// Whether there was more to hear than is kept.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflowed
+    }
+
+    pub(crate) fn heard(&self) -> &[Heard] {
         &self.heard
+    }
+
+    pub(crate) fn into_heard(self) -> Vec<Heard> {
+        self.heard
     }
 }
 
 impl Group {
+    /// A group without members, whose window is to be read at `applied` or later. `key` is the query's canonical form.
+    pub(crate) fn new(key: Vec<u8>, query: Arc<Query>, applied: Seq) -> Self {
+        let (routes, joins) = Self::outfit(&query);
+        Self {
+            key,
+            query,
+            routes,
+            joins,
+            members: Vec::new(),
+            phase: Phase::Opening(Opening::new(applied)),
+            ticket: 0,
+            failures: 0,
+            looked_at: Seq(0),
+            dirty: false,
+        }
+    }
+
+    /// Where a query's group hears of changes, and what it needs besides its window.
+    pub(crate) fn outfit(query: &Query) -> (Vec<(String, Route)>, Option<Box<Joins>>) {
+        let collection = &query.collection;
+        let mut routes = vec![(collection.name.clone(), Route::of(&query.filter, collection))];
+        let joins = Joins::of(query);
+        if let Some(joins) = &joins {
+            routes.extend(joins.routes());
+        }
+        (routes, joins)
+    }
+
+    /// Whether the query looks at documents of that collection.
+    pub(crate) fn looks_at(&self, collection: &str) -> bool {
+        self.routes.iter().any(|(known, _)| known == collection)
+    }
+
+    /// A change that may concern the group.
+    pub(crate) fn hear(&mut self, heard: &Heard) {
+        match (&mut self.phase, &mut self.joins) {
+            (Phase::Opening(opening), _) => opening.hear(heard),
+            (Phase::Live(window), None) => window.apply(&heard.change),
+            (Phase::Live(window), Some(joins)) => joins.take(window, heard),
+        }
+    }
+
+    /// The snapshot has been read: the window as of it, and what was heard meanwhile, which goes to
+    /// [`Group::go_on`] once the members have the window.
+    pub(crate) fn open_with(&mut self, answer: Answer) -> Option<Opening> {
+        let snapshot = Snapshot {
+            at: answer.at,
+            rows: answer.rows,
+            total: answer.total,
+        };
+        let shape = QueryShape::new(self.query.clone());
+        let window = Window::open(shape, Self::extent(&self.query), snapshot);
+        match std::mem::replace(&mut self.phase, Phase::Live(Box::new(window))) {
+            Phase::Opening(opening) => Some(opening),
+            Phase::Live(_) => None,
+        }
+    }
+
+    /// Applies what was heard while the window was read.
+    pub(crate) fn go_on(&mut self, heard: Opening) {
+        match (&mut self.phase, &mut self.joins) {
+            (Phase::Opening(_), _) => {}
+            (Phase::Live(window), None) => {
+                for heard in heard.heard() {
+                    window.apply(&heard.change);
+                }
+                window.settle();
+            }
+            (Phase::Live(window), Some(joins)) => joins.go_on(window, heard),
+        }
+    }
+
     /// The extent of a query's window.
     pub(crate) fn extent(query: &Query) -> Extent {
         let size = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX / 4);

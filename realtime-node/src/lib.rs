@@ -7,6 +7,7 @@
 mod engine;
 mod group;
 mod grpc;
+mod joins;
 mod link;
 mod node;
 mod rebind;

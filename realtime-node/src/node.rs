@@ -81,12 +81,14 @@ pub struct Stats {
     pub groups: usize,
     /// Groups followed, over all links.
     pub subscriptions: usize,
-    /// Live queries without an equality in their filter, which look at every change of their collection.
+    /// Live queries without an equality in their filter, which look at every change of a collection.
     pub residual_groups: usize,
     /// Windows read from the start, ever.
     pub snapshots: u64,
     /// Windows refilled, ever.
     pub refills: u64,
+    /// Windows read again because what their rows refer to changed, ever.
+    pub rereads: u64,
     /// Transitions let out, each counted once however many links got it.
     pub transitions: u64,
 }

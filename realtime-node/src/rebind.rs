@@ -3,11 +3,48 @@
 use std::sync::Arc;
 
 use alyx_core::{Error, ErrorKind, Result};
-use alyx_query::{Filter, Query, SortKey};
-use alyx_schema::{Collection, Field};
+use alyx_query::{Filter, Query, SortKey, Through};
+use alyx_schema::{Collection, Field, Reference, Schema};
 
-/// Whether rows, images and JSON of both revisions are the same, so that a window needs no fresh start.
-pub(crate) fn same_rows(a: &Collection, b: &Collection) -> bool {
+/// Whether the query means the same in that revision of the schema, and rows, images and JSON of all collections that
+/// it looks at are the same too, so that its window needs no fresh start.
+pub(crate) fn same_in(query: &Query, schema: &Schema) -> bool {
+    let same = |known: &Collection| {
+        schema
+            .collection(&known.name)
+            .is_some_and(|collection| same_rows(collection, known))
+    };
+    same(&query.collection) && same_references(&query.filter, &query.collection, schema, &same)
+}
+
+/// Whether what the filter looks into is the same, and still referred to.
+fn same_references(
+    filter: &Filter,
+    collection: &Collection,
+    schema: &Schema,
+    same: &impl Fn(&Collection) -> bool,
+) -> bool {
+    filter.throughs().into_iter().all(|through| {
+        let referring = schema
+            .collection(&collection.name)
+            .and_then(|collection| collection.fields.get(through.field));
+        referring.is_some_and(|field| refers(field, through))
+            && same(&through.collection)
+            && same_references(&through.filter, &through.collection, schema, same)
+    })
+}
+
+/// Whether the field refers to what the filter looks into.
+fn refers(field: &Field, through: &Through) -> bool {
+    let target = through.collection.fields.get(through.target);
+    let is = |reference: &Reference| {
+        reference.collection == through.collection.name
+            && target.is_some_and(|target| target.name == reference.field)
+    };
+    field.references.as_ref().is_some_and(is)
+}
+
+fn same_rows(a: &Collection, b: &Collection) -> bool {
     let same = |a: &Field, b: &Field| {
         a.name == b.name && a.kind == b.kind && a.internal == b.internal && a.default == b.default
     };
@@ -17,14 +54,15 @@ pub(crate) fn same_rows(a: &Collection, b: &Collection) -> bool {
         && a.fields.iter().zip(&b.fields).all(|(a, b)| same(a, b))
 }
 
-/// The same query over another revision of its collection.
+/// The same query over another revision of the schema, in which its collection is `collection`.
 ///
 /// # Errors
-/// `SCHEMA_CHANGED` where a field that the query names is gone, internal now, or of another type.
-pub(crate) fn rebind(query: &Query, collection: &Arc<Collection>) -> Result<Query> {
+/// `SCHEMA_CHANGED` where a field that the query names is gone, internal now, of another type, or refers elsewhere.
+pub(crate) fn rebind(query: &Query, collection: &Arc<Collection>, schema: &Schema) -> Result<Query> {
     let rebind = Rebind {
         old: &query.collection,
         new: collection,
+        schema,
     };
     let sort = query.sort.iter().map(|key| {
         Ok(SortKey {
@@ -56,6 +94,7 @@ pub(crate) fn rebind(query: &Query, collection: &Arc<Collection>) -> Result<Quer
 struct Rebind<'c> {
     old: &'c Collection,
     new: &'c Collection,
+    schema: &'c Schema,
 }
 
 impl Rebind<'_> {
@@ -124,13 +163,41 @@ impl Rebind<'_> {
                 path: path.clone(),
                 test: test.clone(),
             },
+            Filter::Through(through) => Filter::Through(Box::new(self.through(through)?)),
             // No live query has one: `parse_query_json` reads none of them.
-            Filter::Through(_) | Filter::Mentions { .. } | Filter::Found { .. } => {
+            Filter::Mentions { .. } | Filter::Found { .. } => {
                 return Err(changed(self.new, "has lost what the query asked"));
             }
             Filter::IsNull { field } => Filter::IsNull {
                 field: self.field(*field)?,
             },
+        })
+    }
+}
+
+impl Rebind<'_> {
+    fn through(&self, through: &Through) -> Result<Through> {
+        let field = self.field(through.field)?;
+        let referring = &self.new.fields[field];
+        let name = &through.collection.name;
+        let found = self.schema.collection(name);
+        let (Some(collection), true) = (found, refers(referring, through)) else {
+            let what = format!(
+                "has field `{}`, which no longer refers to `{name}` so",
+                referring.name
+            );
+            return Err(changed(self.new, &what));
+        };
+        let inside = Rebind {
+            old: &through.collection,
+            new: collection,
+            schema: self.schema,
+        };
+        Ok(Through {
+            field,
+            target: inside.field(through.target)?,
+            filter: inside.filter(&through.filter)?,
+            collection: collection.clone(),
         })
     }
 }

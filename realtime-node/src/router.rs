@@ -2,12 +2,14 @@
 //!
 //! A group whose filter demands `field = value` or `field IN (values)` is found by a hash of the value, so that
 //! any number of such groups costs one look-up per change and field. All others are *residual*: they look at every
-//! change of their collection. What is found is a superset: the group evaluates its own filter.
+//! change of their collection. A group whose filter looks into documents that its rows refer to is registered for
+//! changes of those too. What is found is a superset: the group evaluates its own filter.
 
+use std::collections::hash_map::Entry;
 use std::hash::Hasher;
 
 use alyx_core::{Row, Value};
-use alyx_query::{Filter, Query, equality_keys};
+use alyx_query::{Filter, equality_keys};
 use alyx_schema::{Collection, FieldType};
 use rustc_hash::{FxHashMap, FxHasher};
 
@@ -26,16 +28,16 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// The cheapest route for a query.
-    pub(crate) fn of(query: &Query) -> Self {
-        let filter = query.filter.clone().normalize();
+    /// The cheapest route for documents of the collection that pass the filter, or did.
+    pub(crate) fn of(filter: &Filter, collection: &Collection) -> Self {
+        let filter = filter.clone().normalize();
         if filter == Filter::FALSE {
             return Self::Equality {
-                field: query.collection.primary(),
+                field: collection.primary(),
                 hashes: Vec::new(),
             };
         }
-        let selective = without_bools(&filter, &query.collection);
+        let selective = without_bools(&filter, collection);
         match equality_keys(&selective).or_else(|| equality_keys(&filter)) {
             Some((field, values)) => {
                 let mut hashes: Vec<u64> = values.iter().map(hash).collect();
@@ -76,7 +78,8 @@ fn without_bools(filter: &Filter, collection: &Collection) -> Filter {
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     collections: FxHashMap<String, Routes>,
-    residual: usize,
+    /// Groups with residual routes, and how many.
+    residual: FxHashMap<GroupIndex, usize>,
 }
 
 /// Groups of one collection.
@@ -101,7 +104,7 @@ impl Router {
         match route {
             Route::Residual => {
                 routes.residual.push(group);
-                self.residual += 1;
+                *self.residual.entry(group).or_default() += 1;
             }
             Route::Equality { field, hashes } => {
                 let place = routes.by_field.iter().position(|known| known.field == *field);
@@ -131,7 +134,12 @@ impl Router {
         match route {
             Route::Residual => {
                 take(&mut routes.residual, group);
-                self.residual = self.residual.saturating_sub(1);
+                if let Entry::Occupied(mut routes) = self.residual.entry(group) {
+                    *routes.get_mut() -= 1;
+                    if *routes.get() == 0 {
+                        routes.remove();
+                    }
+                }
             }
             Route::Equality { field, hashes } => {
                 if let Some(place) = routes.by_field.iter().position(|known| known.field == *field) {
@@ -158,9 +166,9 @@ impl Router {
         self.collections.get(collection)
     }
 
-    /// Groups that look at every change of their collection.
+    /// Groups that look at every change of a collection.
     pub(crate) fn residual_groups(&self) -> usize {
-        self.residual
+        self.residual.len()
     }
 }
 
@@ -228,7 +236,7 @@ collections:
 
     fn route(filter: serde_json::Value) -> Route {
         let query = parse_query_json(&tasks(), &json!({ "filter": filter }));
-        Route::of(&query.expect("the query is right"))
+        Route::of(&query.expect("the query is right").filter, &tasks())
     }
 
     fn row(room: &str, done: bool, rank: f64) -> Row {

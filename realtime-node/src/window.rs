@@ -11,6 +11,7 @@
 //! It does no I/O and knows neither the store nor the clock: the node reads what [`Window::wanted_refill`] asks
 //! for and hands the time in.
 
+mod anew;
 mod diff;
 #[cfg(test)]
 mod simulation;
@@ -177,6 +178,8 @@ pub(crate) struct Window<S: Shape> {
     /// Position of the snapshot; changes up to it are known already.
     opened_at: Seq,
     total: u64,
+    /// The rows held may not be the result: see [`Window::distrust`].
+    stale: bool,
     refill: Option<UnderWay<S::Row>>,
     last_refill: Option<Instant>,
     emitted: Vec<Arc<S::Row>>,
@@ -185,58 +188,28 @@ pub(crate) struct Window<S: Shape> {
 }
 
 impl<S: Shape> Window<S> {
-    /// A window from a snapshot and the changes that were routed to it since before that snapshot was read, in
-    /// order. Changes up to the snapshot are skipped, here and later.
-    pub(crate) fn open<'c>(
-        shape: S,
-        extent: Extent,
-        mut snapshot: Snapshot<S::Row>,
-        since: impl IntoIterator<Item = &'c Change<S::Row>>,
-    ) -> Self
-    where
-        S::Row: 'c,
-    {
+    /// A window from a snapshot. The changes that were routed to it since before that snapshot was read are to be
+    /// applied next, in order; those up to the snapshot are skipped, here and later.
+    pub(crate) fn open(shape: S, extent: Extent, snapshot: Snapshot<S::Row>) -> Self {
         let at = snapshot.at;
-        // In order already, as far as the database and `compare` agree; places are found by `compare` alone.
-        snapshot.rows.sort_by(|a, b| shape.compare(a, b));
-        let reach = match snapshot.rows.last() {
-            _ if extent.limit == 0 => Reach::Nothing,
-            Some(last) if snapshot.rows.len() >= extent.snapshot_rows() => Reach::Through(last.clone()),
-            _ => Reach::All,
-        };
-        let held = snapshot
-            .rows
-            .iter()
-            .map(|row| {
-                (
-                    shape.id(row),
-                    Held {
-                        row: row.clone(),
-                        rev: at,
-                    },
-                )
-            })
-            .collect();
         let mut window = Self {
             shape,
             extent,
-            rows: snapshot.rows,
-            held,
-            reach,
+            rows: Vec::new(),
+            held: FxHashMap::default(),
+            reach: Reach::Nothing,
             gate: at,
             opened_at: at,
             total: snapshot.total,
+            stale: false,
             refill: None,
             last_refill: None,
             emitted: Vec::new(),
             emitted_total: snapshot.total,
             emitted_at: at,
         };
+        window.fill(at, snapshot.rows);
         window.emitted = window.visible().to_vec();
-        for change in since {
-            window.apply(change);
-        }
-        window.settle();
         window
     }
 
@@ -248,7 +221,7 @@ impl<S: Shape> Window<S> {
     /// Up to which position what was emitted last is the result. `applied` is the last commit applied; everything
     /// up to it has been flushed.
     pub(crate) fn emitted_through(&self, applied: Seq) -> Seq {
-        if applied < self.gate || self.is_short() {
+        if self.stale || applied < self.gate || self.is_short() {
             self.emitted_at
         } else {
             applied
@@ -273,11 +246,8 @@ impl<S: Shape> Window<S> {
         }
         let before = change.old.as_deref().is_some_and(|row| self.shape.matches(row));
         let after = change.new.as_deref().is_some_and(|row| self.shape.matches(row));
-        match (before, after) {
-            (false, true) => self.total += 1,
-            (true, false) => self.total = self.total.saturating_sub(1),
-            (false, false) => return,
-            (true, true) => {}
+        if !(before || after) {
+            return;
         }
         if let Some(refill) = &mut self.refill {
             if refill.pending.len() < MAX_PENDING {
@@ -286,7 +256,7 @@ impl<S: Shape> Window<S> {
                 self.refill = None;
             }
         }
-        self.place(change, before, after);
+        self.apply_known(change, before, after);
     }
 
     /// Ends a commit: drops rows beyond the slack.
@@ -369,7 +339,7 @@ impl<S: Shape> Window<S> {
     /// The step from what was emitted last to `applied`, the last commit applied; `None` where nothing visible has
     /// changed, or the state cannot be shown yet (before the gate, or short of rows until a refill).
     pub(crate) fn flush(&mut self, applied: Seq) -> Option<Transition<S>> {
-        if applied < self.gate || self.is_short() {
+        if self.stale || applied < self.gate || self.is_short() {
             return None;
         }
         let (start, end) = self.visible_range();
@@ -387,7 +357,7 @@ impl<S: Shape> Window<S> {
     }
 
     /// Whether visible rows are missing until a refill brings them.
-    fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.rows.len() < self.extent.depth() && matches!(self.reach, Reach::Through(_))
     }
 

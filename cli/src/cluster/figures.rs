@@ -42,6 +42,7 @@ pub(super) fn of_realtime_node(node: Arc<RealtimeNode>, control: Arc<RemoteContr
         out.single(families::NODE_GROUPS, stats.groups);
         out.single(families::NODE_SNAPSHOTS, stats.snapshots);
         out.single(families::NODE_REFILLS, stats.refills);
+        out.single(families::NODE_REREADS, stats.rereads);
         out.single(families::NODE_TRANSITIONS, stats.transitions);
     })
 }

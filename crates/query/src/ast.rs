@@ -124,6 +124,57 @@ impl Filter {
             | Self::IsNull { .. } => true,
         }
     }
+
+    /// The filters over other documents in this one, though not those within them.
+    pub fn throughs(&self) -> Vec<&Through> {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().flat_map(Self::throughs).collect(),
+            Self::Not(inner) => inner.throughs(),
+            Self::Through(through) => vec![through],
+            Self::Compare { .. }
+            | Self::In { .. }
+            | Self::Like { .. }
+            | Self::Contains { .. }
+            | Self::JsonContains { .. }
+            | Self::EndsWith { .. }
+            | Self::Path { .. }
+            | Self::Mentions { .. }
+            | Self::Found { .. }
+            | Self::IsNull { .. } => Vec::new(),
+        }
+    }
+
+    /// Positions of the row's own fields that the filter looks at, each once.
+    pub fn fields(&self) -> Vec<usize> {
+        let mut fields = Vec::new();
+        self.note_fields(&mut fields);
+        fields
+    }
+
+    fn note_fields(&self, fields: &mut Vec<usize>) {
+        let named = match self {
+            Self::And(parts) | Self::Or(parts) => {
+                return parts.iter().for_each(|part| part.note_fields(fields));
+            }
+            Self::Not(inner) => return inner.note_fields(fields),
+            Self::Mentions { fields, .. } => fields,
+            Self::Found { .. } => return,
+            Self::Through(through) => std::slice::from_ref(&through.field),
+            Self::Compare { field, .. }
+            | Self::In { field, .. }
+            | Self::Like { field, .. }
+            | Self::Contains { field, .. }
+            | Self::JsonContains { field, .. }
+            | Self::EndsWith { field, .. }
+            | Self::Path { field, .. }
+            | Self::IsNull { field } => std::slice::from_ref(field),
+        };
+        for field in named {
+            if !fields.contains(field) {
+                fields.push(*field);
+            }
+        }
+    }
 }
 
 /// What [`Filter::JsonContains`] looks for.

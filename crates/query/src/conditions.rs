@@ -8,7 +8,7 @@
 use alyx_core::{Seq, Statement, Value};
 use alyx_schema::{Collection, Storage};
 
-use crate::ast::{Filter, Query};
+use crate::ast::{Filter, Query, Through};
 use crate::sql::Writer;
 
 /// The condition that begins every check of the log: what is looked for cannot have been cut off.
@@ -25,6 +25,29 @@ pub fn passes(collection: &Collection, key: Value, filter: &Filter) -> Statement
     sql.param(key);
     sql.push(" AND ");
     sql.filter(filter);
+    sql.finish()
+}
+
+/// Those of the values in the collection's referring field for which the filter over what they refer to holds: one
+/// row of one value for each, or several equal ones. At least one value, none of them null; `through` is a part of a
+/// filter in normal form.
+pub fn referring(collection: &Collection, through: &Through, values: &[Value]) -> Statement {
+    let mut sql = Writer::new(collection);
+    sql.push("SELECT ");
+    sql.column(through.field);
+    sql.push(" FROM (SELECT NULL AS ");
+    sql.quoted_field(through.field);
+    sql.push(" WHERE 0 UNION ALL VALUES ");
+    // Filled up to a power of two, so that few texts are prepared.
+    let fill = values.len().next_power_of_two() - values.len();
+    let fill = std::iter::repeat_n(&values[0], fill);
+    for (i, value) in values.iter().chain(fill).enumerate() {
+        sql.push(if i == 0 { "(" } else { ",(" });
+        sql.param(value.clone());
+        sql.push(")");
+    }
+    sql.push(") AS t WHERE ");
+    sql.filter(&Filter::Through(Box::new(through.clone())));
     sql.finish()
 }
 
@@ -82,8 +105,8 @@ pub fn query_unchanged(query: &Query, after: Seq) -> Statement {
         sql.push(" AND collection = ");
         sql.param(name);
     } else {
-        let mut fields = Vec::new();
-        named(&filter, &mut fields);
+        // What an image does not hold has been left out.
+        let fields = filter.fields();
         sql.push("SELECT 1 FROM (");
         images(&mut sql, "old", &fields);
         sql.param_again(after);
@@ -167,33 +190,6 @@ fn widened(collection: &Collection, filter: &Filter, positive: bool) -> Filter {
             } else {
                 Filter::FALSE
             }
-        }
-    }
-}
-
-/// The fields that a filter names, each once.
-fn named(filter: &Filter, fields: &mut Vec<usize>) {
-    match filter {
-        Filter::And(parts) | Filter::Or(parts) => parts.iter().for_each(|part| named(part, fields)),
-        Filter::Not(inner) => named(inner, fields),
-        Filter::Compare { field, .. }
-        | Filter::In { field, .. }
-        | Filter::Like { field, .. }
-        | Filter::Contains { field, .. }
-        | Filter::JsonContains { field, .. }
-        | Filter::EndsWith { field, .. }
-        | Filter::Path { field, .. }
-        | Filter::IsNull { field } => note(&[*field], fields),
-        Filter::Mentions { fields: named, .. } => note(named, fields),
-        // What an image does not hold has been left out.
-        Filter::Through(_) | Filter::Found { .. } => {}
-    }
-}
-
-fn note(named: &[usize], fields: &mut Vec<usize>) {
-    for field in named {
-        if !fields.contains(field) {
-            fields.push(*field);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use alyx_core::Value;
 use memchr::memmem;
 
-use crate::ast::{CompareOp, Filter, PathTest};
+use crate::ast::{CompareOp, Filter, PathTest, Through};
 use crate::json_contains::{decoded, json_contains};
 use crate::json_number::Needle;
 use crate::like::like;
@@ -19,10 +19,25 @@ impl Filter {
     /// True, false, or unknown (`None`). `row` has one value per field of the collection, in order of declaration;
     /// a value that is not there counts as null.
     pub fn eval(&self, row: &[Value]) -> Option<bool> {
+        // What is referred to is not in the row; see `Filter::is_local`.
+        self.eval_with(row, &mut |_, _| None)
+    }
+
+    /// Whether the row passes, where `holds` knows whether the filter over the document that a value refers to holds.
+    /// It is never asked about null. The filter must be in normal form: only there, where nothing negates a filter
+    /// over another document, unknown is as good as false.
+    pub fn matches_given(&self, row: &[Value], mut holds: impl FnMut(&Through, &Value) -> bool) -> bool {
+        self.eval_with(row, &mut |through, value| Some(holds(through, value))) == Some(true)
+    }
+
+    fn eval_with<F>(&self, row: &[Value], of_referred: &mut F) -> Option<bool>
+    where
+        F: FnMut(&Through, &Value) -> Option<bool>,
+    {
         match self {
-            Self::And(parts) => fold(parts, row, false),
-            Self::Or(parts) => fold(parts, row, true),
-            Self::Not(inner) => inner.eval(row).map(|truth| !truth),
+            Self::And(parts) => fold(parts, row, false, of_referred),
+            Self::Or(parts) => fold(parts, row, true, of_referred),
+            Self::Not(inner) => inner.eval_with(row, of_referred).map(|truth| !truth),
             Self::Compare { field, op, value } => {
                 known(row, *field).map(|found| op.holds(found.sql_cmp(value)))
             }
@@ -50,10 +65,9 @@ impl Filter {
                 Some(fields.iter().filter_map(|&field| known(row, field)).any(has))
             }
             Self::Found { .. } => None,
-            // What is referred to is not in the row; see `Filter::is_local`.
             Self::Through(through) => match known(row, through.field) {
                 None => through.filter.eval(&[]),
-                Some(_) => None,
+                Some(value) => of_referred(through, value),
             },
             Self::IsNull { field } => Some(known(row, *field).is_none()),
         }
@@ -107,10 +121,13 @@ impl CompareOp {
 }
 
 /// `AND` (`decisive` false) and `OR` (true): one decisive part decides, else one unknown makes all unknown.
-fn fold(parts: &[Filter], row: &[Value], decisive: bool) -> Option<bool> {
+fn fold<F>(parts: &[Filter], row: &[Value], decisive: bool, of_referred: &mut F) -> Option<bool>
+where
+    F: FnMut(&Through, &Value) -> Option<bool>,
+{
     let mut result = Some(!decisive);
     for part in parts {
-        match part.eval(row) {
+        match part.eval_with(row, of_referred) {
             Some(truth) if truth == decisive => return Some(decisive),
             Some(_) => {}
             None => result = None,

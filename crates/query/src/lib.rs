@@ -26,7 +26,7 @@ mod statements;
 pub use aggregate::{Aggregate, AggregateSort, Bucket, Figure, Function, Group, Measure, SortBy};
 pub use ast::{CompareOp, Filter, JsonNeedle, PathTest, Query, SortKey, Through};
 pub use canonical::equality_keys;
-pub use conditions::{documents_unchanged, passes, query_unchanged};
+pub use conditions::{documents_unchanged, passes, query_unchanged, referring};
 pub use expand::Expand;
 pub use json_path::{JsonPath, Step};
 pub use parse::{ListParams, OneParams, Reach, Scope, parse_filter_json, parse_query_json};

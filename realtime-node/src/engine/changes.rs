@@ -10,7 +10,7 @@ use alyx_store::Commit;
 
 use super::Engine;
 use super::reads::{Reading, Wanted};
-use crate::group::{Phase, events_after_flush, window_change};
+use crate::group::{Heard, Phase, events_after_flush, window_change};
 use crate::record::Record;
 use crate::router::GroupIndex;
 use crate::window::Change;
@@ -41,7 +41,7 @@ impl Engine {
                     continue;
                 }
             };
-            let (old, new) = (decoded.old.as_deref(), decoded.new.as_deref());
+            let (old, new) = (decoded.change.old.as_deref(), decoded.change.new.as_deref());
             found.clear();
             routes.find(old.map(Record::row), new.map(Record::row), &mut found);
             for &index in &found {
@@ -52,10 +52,7 @@ impl Engine {
                     continue;
                 }
                 group.looked_at = change.seq;
-                match &mut group.phase {
-                    Phase::Opening(opening) => opening.hear(&decoded),
-                    Phase::Live(window) => window.apply(&decoded),
-                }
+                group.hear(&decoded);
                 if !group.dirty {
                     group.dirty = true;
                     self.dirty.push(index);
@@ -99,7 +96,9 @@ impl Engine {
             events_after_flush(&mut group.members, window, step, applied, |link, event| {
                 links.send(link, event);
             });
-            if let Some(refill) = window.wanted_refill(applied, now) {
+            if group.joins.is_some() {
+                self.plan_reread(index, now);
+            } else if let Some(refill) = window.wanted_refill(applied, now) {
                 self.last_ticket += 1;
                 group.ticket = self.last_ticket;
                 self.wanted
@@ -117,16 +116,19 @@ impl Engine {
 }
 
 /// Both sides of a change as rows of the collection.
-fn decode(collection: &Collection, change: &alyx_store::Change) -> Result<Change<Record>> {
+fn decode(collection: &Collection, change: &alyx_store::Change) -> Result<Heard> {
     let side = |image: &Option<Arc<str>>| {
         let image = image.as_deref();
         image
             .map(|image| row_from_image(collection, image).map(|row| Arc::new(Record::new(row))))
             .transpose()
     };
-    Ok(Change {
-        seq: change.seq,
-        old: side(&change.old)?,
-        new: side(&change.new)?,
+    Ok(Heard {
+        collection: change.collection.clone(),
+        change: Change {
+            seq: change.seq,
+            old: side(&change.old)?,
+            new: side(&change.new)?,
+        },
     })
 }

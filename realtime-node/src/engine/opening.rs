@@ -11,10 +11,8 @@ use super::Engine;
 use super::reads::{Reading, Wanted, retry_delay};
 use crate::group::{Answer, Group, Member, Opening, Phase, Told};
 use crate::link::LinkId;
-use crate::rebind::{rebind, same_rows};
-use crate::record::QueryShape;
-use crate::router::{GroupIndex, Route};
-use crate::window::{Snapshot, Window};
+use crate::rebind::{rebind, same_in};
+use crate::router::GroupIndex;
 
 /// Reads for one group that may fail in a row before it is given up.
 const MAX_FAILURES: u32 = 5;
@@ -66,8 +64,8 @@ impl Engine {
     fn bound(&self, query: &Arc<Query>) -> Result<Arc<Query>> {
         let name = &query.collection.name;
         match self.schema.collection(name) {
-            Some(collection) if same_rows(collection, &query.collection) => Ok(query.clone()),
-            Some(collection) => rebind(query, collection).map(Arc::new),
+            Some(_) if same_in(query, &self.schema) => Ok(query.clone()),
+            Some(collection) => rebind(query, collection, &self.schema).map(Arc::new),
             None => Err(Error::new(
                 ErrorKind::NotFound,
                 "COLLECTION_NOT_FOUND",
@@ -82,29 +80,21 @@ impl Engine {
         if let Some(&index) = self.by_key.get(&key) {
             return Ok(index);
         }
-        let route = Route::of(&query);
-        if route.is_residual() {
+        let group = Group::new(key.clone(), query.clone(), self.tail.applied());
+        if group.routes.iter().any(|(_, route)| route.is_residual()) {
             tracing::debug!(
                 collection = query.collection.name,
-                "a live query looks at every change of its collection"
+                "a live query looks at every change of a collection"
             );
         }
-        let group = Group {
-            key: key.clone(),
-            query: query.clone(),
-            route: route.clone(),
-            members: Vec::new(),
-            phase: Phase::Opening(Opening::new(self.tail.applied())),
-            ticket: 0,
-            failures: 0,
-            looked_at: Seq(0),
-            dirty: false,
-        };
+        let routes = group.routes.clone();
         let index = self
             .groups
             .insert(group)
             .ok_or_else(|| Error::internal("the table of groups is full"))?;
-        self.router.add(&query.collection.name, &route, index);
+        for (collection, route) in &routes {
+            self.router.add(collection, route, index);
+        }
         self.by_key.insert(key, index);
         self.reopen(index, Duration::ZERO);
         Ok(index)
@@ -145,8 +135,9 @@ impl Engine {
 
     fn remove(&mut self, index: GroupIndex) -> Option<Group> {
         let group = self.groups.remove(index)?;
-        self.router
-            .remove(&group.query.collection.name, &group.route, index);
+        for (collection, route) in &group.routes {
+            self.router.remove(collection, route, index);
+        }
         if self.by_key.get(&group.key) == Some(&index) {
             self.by_key.remove(&group.key);
         }
@@ -162,6 +153,9 @@ impl Engine {
         group.ticket = self.last_ticket;
         group.looked_at = Seq(0);
         group.phase = Phase::Opening(Opening::new(self.tail.applied()));
+        if let Some(joins) = &mut group.joins {
+            joins.reset();
+        }
         self.wanted.push_back(Wanted {
             group: index,
             ticket: group.ticket,
@@ -170,11 +164,10 @@ impl Engine {
         });
     }
 
-    /// Starts every group of the collection afresh.
+    /// Starts every group afresh that looks at documents of the collection.
     pub(super) fn reopen_collection(&mut self, name: &str) {
         for index in self.groups.indexes() {
-            let of_it = |group: &Group| group.query.collection.name == name;
-            if self.groups.get(index).is_some_and(of_it) {
+            if self.groups.get(index).is_some_and(|group| group.looks_at(name)) {
                 self.reopen(index, Duration::ZERO);
             }
         }
@@ -194,11 +187,11 @@ impl Engine {
 
     /// A read for the group has ended.
     pub(super) fn answered(&mut self, index: GroupIndex, ticket: u64, answer: Result<Answer>) {
-        self.reads_under_way = self.reads_under_way.saturating_sub(1);
         let Some(group) = self.groups.get_mut(index).filter(|group| group.ticket == ticket) else {
             return;
         };
         match (answer, &mut group.phase) {
+            (Ok(answer), Phase::Live(_)) if group.joins.is_some() => self.read_again(index, answer),
             (Ok(answer), Phase::Live(window)) => {
                 self.refills += 1;
                 group.failures = 0;
@@ -209,16 +202,12 @@ impl Engine {
             (Ok(answer), Phase::Opening(opening)) if opening.can_use(answer.at) => {
                 self.snapshots += 1;
                 group.failures = 0;
-                let snapshot = Snapshot {
-                    at: answer.at,
-                    rows: answer.rows,
-                    total: answer.total,
-                };
-                let shape = QueryShape::new(group.query.clone());
-                let window = Window::open(shape, Group::extent(&group.query), snapshot, opening.heard());
-                group.phase = Phase::Live(Box::new(window));
+                let heard = group.open_with(answer);
                 for (link, event) in group.open_all() {
                     self.links.send(link, event);
+                }
+                if let Some(heard) = heard {
+                    group.go_on(heard);
                 }
             }
             (Ok(_), Phase::Opening(_)) => {
@@ -233,7 +222,7 @@ impl Engine {
     }
 
     /// Tries again a little later, or gives the group up.
-    fn read_failed(&mut self, index: GroupIndex, error: Error) {
+    pub(super) fn read_failed(&mut self, index: GroupIndex, error: Error) {
         let Some(group) = self.groups.get_mut(index) else {
             return;
         };
@@ -282,15 +271,18 @@ impl Engine {
         let Some(group) = self.groups.get_mut(index) else {
             return;
         };
-        let name = &query.collection.name;
-        self.router.remove(name, &group.route, index);
+        for (collection, route) in &group.routes {
+            self.router.remove(collection, route, index);
+        }
         if self.by_key.get(&group.key) == Some(&index) {
             self.by_key.remove(&group.key);
         }
-        group.route = Route::of(&query);
+        (group.routes, group.joins) = Group::outfit(&query);
         group.key = query.canonical();
-        group.query = query.clone();
-        self.router.add(name, &group.route, index);
+        group.query = query;
+        for (collection, route) in &group.routes {
+            self.router.add(collection, route, index);
+        }
         self.by_key.entry(group.key.clone()).or_insert(index);
         self.reopen(index, Duration::ZERO);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alyx_core::{Error, Result, Value};
+use alyx_core::{Error, Result, Statement, Value};
 use alyx_query::Query;
 use alyx_store::{Read, ReadCost, Store};
 
@@ -39,6 +39,8 @@ pub(super) enum Reading {
     Snapshot,
     /// More rows.
     Refill(Refill<Record>),
+    /// As a snapshot, and what these statements return.
+    Again(Vec<Statement>),
 }
 
 impl Wanted {
@@ -61,40 +63,52 @@ impl Engine {
     /// Starts as many reads as may run.
     pub(super) fn start_reads(&mut self) {
         // Groups that close or start afresh leave reads behind that nobody waits for; these have a bound too.
-        if self.wanted.len() > 2 * self.groups.len() + MAX_FORSAKEN {
-            let groups = &self.groups;
-            let awaited = |wanted: &Wanted| {
-                let group = groups.get(wanted.group);
-                group.is_some_and(|group| group.ticket == wanted.ticket)
-            };
-            self.wanted.retain(awaited);
+        let groups = &self.groups;
+        for queue in [&mut self.wanted, &mut self.wanted_again] {
+            if queue.len() > 2 * groups.len() + MAX_FORSAKEN {
+                queue.retain(|wanted| {
+                    let group = groups.get(wanted.group);
+                    group.is_some_and(|group| group.ticket == wanted.ticket)
+                });
+            }
         }
         while self.reads_under_way < self.limits.reads {
             let Some(wanted) = self.wanted.pop_front() else {
-                return;
+                break;
             };
-            let Some(group) = self
-                .groups
-                .get(wanted.group)
-                .filter(|group| group.ticket == wanted.ticket)
-            else {
-                continue;
-            };
-            let (query, store, answers) = (group.query.clone(), self.store.clone(), self.answers.clone());
-            self.reads_under_way += 1;
-            self.tasks.spawn_detached(async move {
-                if !wanted.delay.is_zero() {
-                    tokio::time::sleep(wanted.delay).await;
-                }
-                let message = Message::Answered {
-                    group: wanted.group,
-                    ticket: wanted.ticket,
-                    answer: read(&store, &query, &wanted.reading).await,
-                };
-                // An engine that has ended needs no answer.
-                let _ = answers.send(message).await;
-            });
+            self.reads_under_way += usize::from(self.start_read(wanted));
         }
+        // At most half as many at a time, so that new groups are opened however many windows are read again.
+        while self.rereads_under_way < (self.limits.reads / 2).max(1) {
+            let Some(wanted) = self.wanted_again.pop_front() else {
+                break;
+            };
+            self.rereads_under_way += usize::from(self.start_read(wanted));
+        }
+    }
+
+    /// Whether the read was started: some are forsaken.
+    fn start_read(&mut self, wanted: Wanted) -> bool {
+        let group = self.groups.get(wanted.group);
+        let Some(group) = group.filter(|group| group.ticket == wanted.ticket) else {
+            return false;
+        };
+        let (query, store, answers) = (group.query.clone(), self.store.clone(), self.answers.clone());
+        self.tasks.spawn_detached(async move {
+            if !wanted.delay.is_zero() {
+                tokio::time::sleep(wanted.delay).await;
+            }
+            let again = matches!(wanted.reading, Reading::Again(_));
+            let message = Message::Answered {
+                group: wanted.group,
+                ticket: wanted.ticket,
+                again,
+                answer: read(&store, &query, wanted.reading).await,
+            };
+            // An engine that has ended needs no answer.
+            let _ = answers.send(message).await;
+        });
+        true
     }
 
     /// Reads the log where commits are missing; with `look` also where nothing is known to be.
@@ -113,13 +127,15 @@ impl Engine {
     }
 }
 
-async fn read(store: &Store, query: &Query, reading: &Reading) -> Result<Answer> {
+async fn read(store: &Store, query: &Query, reading: Reading) -> Result<Answer> {
     let rows = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let snapshot = || {
+        let count = rows(Group::extent(query).snapshot_rows());
+        vec![query.select_after(None, count), query.count()]
+    };
     let statements = match reading {
-        Reading::Snapshot => {
-            let count = rows(Group::extent(query).snapshot_rows());
-            vec![query.select_after(None, count), query.count()]
-        }
+        Reading::Snapshot => snapshot(),
+        Reading::Again(verdicts) => snapshot().into_iter().chain(verdicts).collect(),
         Reading::Refill(refill) => {
             let after = query.key(refill.after.row());
             vec![query.select_after(Some(&after), rows(refill.count))]
@@ -154,5 +170,6 @@ async fn read(store: &Store, query: &Query, reading: &Reading) -> Result<Answer>
             .map(|row| Arc::new(Record::new(row)))
             .collect(),
         total,
+        verdicts: results.map(|result| result.rows).collect(),
     })
 }

@@ -148,7 +148,9 @@ impl Subscriber {
         };
         tally.opened_behind += u64::from(commit < applied);
         tally.opened_ahead += u64::from(commit > applied);
-        let window = Window::open(self.shape, self.extent, snapshot, &self.heard);
+        let mut window = Window::open(self.shape, self.extent, snapshot);
+        self.heard.iter().for_each(|change| window.apply(change));
+        window.settle();
         let (docs, total, at) = window.emitted();
         let docs = docs.iter().map(|row| self.shape.shown(row)).collect();
         self.open = Some((window, Mirror { docs, total, at }));

@@ -23,8 +23,8 @@ const LIST_KEYS: [&str; 4] = ["after", "expand", "search", "count"];
 ///
 /// # Errors
 /// `INVALID_FILTER` about the filter, `INVALID_QUERY` about anything else, naming what is wrong.
-pub fn parse_query_json(collection: &Arc<Collection>, json: &Json) -> Result<Query> {
-    read(collection.into(), json, false).map(|params| params.query)
+pub fn parse_query_json<'c>(scope: impl Into<Scope<'c>>, json: &Json) -> Result<Query> {
+    read(scope.into(), json, false).map(|params| params.query)
 }
 
 impl ListParams {

@@ -67,7 +67,7 @@ impl<'c> Scope<'c> {
         };
         let Some((schema, reach)) = self.around else {
             return Err(
-                "cannot be followed here: live queries look at documents of one collection only".to_owned(),
+                "cannot be followed here: only documents of this collection are looked at".to_owned(),
             );
         };
         let name = &reference.collection;

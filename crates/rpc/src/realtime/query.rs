@@ -4,18 +4,14 @@ use std::collections::BTreeMap;
 
 use alyx_core::{Error, ErrorKind, Result};
 use alyx_proto::realtime as wire;
-use alyx_query::{CompareOp, Filter, JsonNeedle, JsonPath, PathTest, Query, SortKey};
-use alyx_schema::{Collection, Schema};
+use alyx_query::{CompareOp, Filter, JsonNeedle, JsonPath, PathTest, Query, SortKey, Through};
+use alyx_schema::{Collection, Reference, Schema};
 
 use super::{broken, value_from_wire, value_to_wire};
 
 /// The query with its fields by name.
 pub fn query_to_wire(query: &Query) -> wire::Query {
-    let mut names = Names {
-        collection: &query.collection,
-        places: BTreeMap::new(),
-        fields: Vec::new(),
-    };
+    let mut names = Names::of(&query.collection);
     let filter = names.filter(&query.filter);
     let sort = query.sort.iter().map(|key| wire::SortKey {
         field: names.field(key.field),
@@ -43,7 +39,15 @@ struct Names<'q> {
     fields: Vec<wire::Field>,
 }
 
-impl Names<'_> {
+impl<'q> Names<'q> {
+    fn of(collection: &'q Collection) -> Self {
+        Self {
+            collection,
+            places: BTreeMap::new(),
+            fields: Vec::new(),
+        }
+    }
+
     fn field(&mut self, position: usize) -> u32 {
         if let Some(place) = self.places.get(&position) {
             return *place;
@@ -86,8 +90,9 @@ impl Names<'_> {
                 path: path.to_string(),
                 test: Some(test_to_wire(test)),
             }),
+            Filter::Through(through) => Node::Through(Box::new(self.through(through))),
             // No live query has one: `parse_query_json` reads none of them. The other side refuses it.
-            Filter::Through(_) | Filter::Mentions { .. } | Filter::Found { .. } => {
+            Filter::Mentions { .. } | Filter::Found { .. } => {
                 return wire::Filter { node: None };
             }
             Filter::IsNull { field } => Node::IsNull(wire::IsNull {
@@ -95,6 +100,19 @@ impl Names<'_> {
             }),
         };
         wire::Filter { node: Some(node) }
+    }
+
+    fn through(&mut self, through: &Through) -> wire::Through {
+        let mut names = Names::of(&through.collection);
+        let target = names.field(through.target);
+        let filter = names.filter(&through.filter);
+        wire::Through {
+            field: self.field(through.field),
+            collection: through.collection.name.clone(),
+            fields: names.fields,
+            target,
+            filter: Some(Box::new(filter)),
+        }
     }
 
     fn filters(&mut self, parts: &[Filter]) -> wire::Filters {
@@ -168,8 +186,7 @@ pub fn query_from_wire(query: wire::Query, schema: &Schema) -> Result<Query> {
             format!("there is no collection `{}`", query.collection),
         ));
     };
-    let fields = query.fields.iter().map(|field| position(collection, field));
-    let places = Places(fields.collect::<Result<_>>()?);
+    let places = Places::of(schema, collection, &query.fields)?;
     let sort = query.sort.iter().map(|key| {
         Ok(SortKey {
             field: places.field(key.field)?,
@@ -228,12 +245,27 @@ fn changed(collection: &Collection, what: &str) -> Error {
     )
 }
 
-/// Positions in the receiver's schema, by place in the query's list of fields.
-struct Places(Vec<usize>);
+/// Positions in the receiver's schema, by place in the list of fields that came with them.
+struct Places<'s> {
+    schema: &'s Schema,
+    collection: &'s Collection,
+    positions: Vec<usize>,
+}
 
-impl Places {
+impl<'s> Places<'s> {
+    fn of(schema: &'s Schema, collection: &'s Collection, fields: &[wire::Field]) -> Result<Self> {
+        let positions = fields.iter().map(|field| position(collection, field));
+        Ok(Self {
+            schema,
+            collection,
+            positions: positions.collect::<Result<_>>()?,
+        })
+    }
+
     fn field(&self, place: u32) -> Result<usize> {
-        let position = usize::try_from(place).ok().and_then(|place| self.0.get(place));
+        let position = usize::try_from(place)
+            .ok()
+            .and_then(|place| self.positions.get(place));
         position
             .copied()
             .ok_or_else(|| broken("a field that is not listed"))
@@ -292,9 +324,39 @@ impl Places {
                     .into(),
                 test: test_from_wire(condition.test)?,
             },
+            Node::Through(through) => Filter::Through(Box::new(self.through(*through)?)),
             Node::IsNull(null) => Filter::IsNull {
                 field: self.field(null.field)?,
             },
+        })
+    }
+
+    /// The field must refer to the same as where the query was read.
+    fn through(&self, through: wire::Through) -> Result<Through> {
+        let field = self.field(through.field)?;
+        let referring = &self.collection.fields[field];
+        let gone = || {
+            let what = format!(
+                "has field `{}`, which no longer refers to `{}` so",
+                referring.name, through.collection
+            );
+            changed(self.collection, &what)
+        };
+        let collection = self.schema.collection(&through.collection).ok_or_else(gone)?;
+        let places = Places::of(self.schema, collection, &through.fields)?;
+        let target = places.field(through.target)?;
+        let name = &collection.fields[target].name;
+        let same =
+            |reference: &Reference| reference.collection == collection.name && reference.field == *name;
+        if !referring.references.as_ref().is_some_and(same) {
+            return Err(gone());
+        }
+        let filter = through.filter.map(|filter| *filter);
+        Ok(Through {
+            field,
+            collection: collection.clone(),
+            target,
+            filter: places.filter(filter)?,
         })
     }
 

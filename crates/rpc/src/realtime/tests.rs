@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use alyx_core::{Error, ErrorKind, Seq, Value};
 use alyx_proto::realtime as wire;
-use alyx_query::{CompareOp, Filter, JsonNeedle, JsonPath, PathTest, Query, SortKey};
-use alyx_schema::Schema;
+use alyx_query::{CompareOp, Filter, JsonNeedle, JsonPath, PathTest, Query, SortKey, Through};
+use alyx_schema::{Collection, Schema};
 use alyx_service::realtime::{Document, GroupEvent, GroupId, WindowChange};
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -25,8 +25,10 @@ collections:
       weight: {type: float, nullable: true}
       extra: {type: json, nullable: true}
       secret: {type: string, default: '', internal: true}
+      parent: {type: uuid, nullable: true, references: things.id}
 ";
-const FIELDS: usize = 6;
+const FIELDS: usize = 7;
+const PARENT: usize = 6;
 
 fn schema(source: &str) -> Schema {
     alyx_schema::parse(source, "schema.yaml")
@@ -74,6 +76,10 @@ fn path_test() -> impl Strategy<Value = PathTest> {
     ]
 }
 
+fn things() -> Arc<Collection> {
+    schema(SCHEMA).collection("things").expect("declared").clone()
+}
+
 fn filter() -> impl Strategy<Value = Filter> {
     let field = 0..FIELDS;
     let needle = prop_oneof![
@@ -104,8 +110,19 @@ fn filter() -> impl Strategy<Value = Filter> {
         }),
         field.prop_map(|field| Filter::IsNull { field }),
     ];
-    leaf.prop_recursive(8, 100, 6, |inner| {
+    let things = things();
+    leaf.prop_recursive(8, 100, 6, move |inner| {
+        let things = things.clone();
+        let through = inner.clone().prop_map(move |filter| {
+            Filter::Through(Box::new(Through {
+                field: PARENT,
+                collection: things.clone(),
+                target: 0,
+                filter,
+            }))
+        });
         prop_oneof![
+            through,
             vec(inner.clone(), 0..6).prop_map(Filter::And),
             vec(inner.clone(), 0..6).prop_map(Filter::Or),
             inner.prop_map(|inner| Filter::Not(Box::new(inner))),
@@ -114,7 +131,7 @@ fn filter() -> impl Strategy<Value = Filter> {
 }
 
 fn query() -> impl Strategy<Value = Query> {
-    let collection = schema(SCHEMA).collection("things").expect("declared").clone();
+    let collection = things();
     let key = (1..FIELDS, any::<bool>()).prop_map(|(field, descending)| SortKey { field, descending });
     let fields = option::of(proptest::sample::subsequence(
         (0..FIELDS).collect::<Vec<_>>(),
@@ -283,7 +300,7 @@ fn a_query_that_does_not_fit_the_schema_is_refused_with_the_reason() {
         let refused = query_from_wire(query_to_wire(&query), &schema(there)).expect_err("it does not fit");
         assert_eq!(refused.code(), code, "{refused}");
     };
-    check(&SCHEMA.replace("things:", "others:"), "COLLECTION_NOT_FOUND");
+    check(&SCHEMA.replace("things", "others"), "COLLECTION_NOT_FOUND");
     check(&SCHEMA.replace("name:", "title:"), "SCHEMA_CHANGED");
     check(
         &SCHEMA.replace("size: {type: int}", "size: {type: float}"),
@@ -301,6 +318,39 @@ fn a_query_that_does_not_fit_the_schema_is_refused_with_the_reason() {
         ..query_to_wire(&query)
     };
     assert!(query_from_wire(unordered, &schema(SCHEMA)).is_err());
+}
+
+#[test]
+fn a_query_across_a_reference_that_leads_elsewhere_is_refused() {
+    let through = Filter::Through(Box::new(Through {
+        field: PARENT,
+        collection: things(),
+        target: 0,
+        filter: Filter::IsNull { field: 3 },
+    }));
+    let query = Query {
+        collection: things(),
+        filter: through,
+        sort: vec![SortKey {
+            field: 0,
+            descending: false,
+        }],
+        limit: 1,
+        offset: 0,
+        fields: None,
+    };
+    let wire = || query_to_wire(&query);
+    let back = query_from_wire(wire(), &schema(SCHEMA)).expect("it fits");
+    assert_eq!(back.filter, query.filter);
+    let others = "  others: {fields: {id: {type: uuid, primary: true}}}\n";
+    for there in [
+        SCHEMA.replace(", references: things.id", ""),
+        SCHEMA.replace("references: things.id", "references: others.id") + others,
+        SCHEMA.replace("weight: {type: float, nullable: true}", "weight: {type: int}"),
+    ] {
+        let refused = query_from_wire(wire(), &schema(&there)).expect_err("it does not fit");
+        assert_eq!(refused.code(), "SCHEMA_CHANGED", "{refused}");
+    }
 }
 
 #[test]

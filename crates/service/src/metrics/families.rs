@@ -91,6 +91,7 @@ families! {
     NODE_GROUPS = Gauge "alyx_realtime_node_groups", "Live queries that a realtime node evaluates.";
     NODE_SNAPSHOTS = Counter "alyx_realtime_node_snapshots_total", "Windows read from the start.";
     NODE_REFILLS = Counter "alyx_realtime_node_refills_total", "Windows refilled.";
+    NODE_REREADS = Counter "alyx_realtime_node_rereads_total", "Windows read again because what their documents refer to changed.";
     NODE_TRANSITIONS = Counter "alyx_realtime_node_transitions_total", "Transitions of windows let out.";
     BUILD_INFO = Gauge "alyx_build_info", "The running version; always 1.";
     PROCESS_START = Gauge "process_start_time_seconds", "Start of the process, in seconds since the Unix epoch.";

@@ -1,5 +1,6 @@
 //! A node on a real database and bus, as gateways meet it.
 
+mod references;
 mod support;
 
 use std::sync::Arc;

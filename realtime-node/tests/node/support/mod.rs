@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use alyx_bus::Bus;
 use alyx_core::{Seq, Statement, Value};
-use alyx_query::{Query, parse_query_json};
+use alyx_query::{Query, Reach, Scope, parse_query_json};
 use alyx_realtime_node::{Limits, NodeParts, RealtimeNode, Stats};
 use alyx_schema::{Collection, Schema, write_json};
 use alyx_service::realtime::{
@@ -55,6 +55,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(limits: Limits) -> Self {
+        Self::with_schema(limits, SCHEMA, "tasks").await
+    }
+
+    /// A world of that schema, whose queries are over that collection.
+    pub(crate) async fn with_schema(limits: Limits, source: &str, collection: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
         let bus = Bus::in_process(1024);
         let silent = Arc::new(AtomicBool::new(false));
@@ -68,14 +73,13 @@ impl World {
             })
             .expect("a database opens")
         };
-        let schema = schema(SCHEMA);
-        let collection = Arc::clone(schema.collection("tasks").expect("it is declared"));
-        let tables = alyx_schema::create_table(&collection);
-        migrate(
-            &store,
-            tables.into_iter().chain(alyx_schema::triggers(&collection)),
-        )
-        .await;
+        let schema = schema(source);
+        let collection = Arc::clone(schema.collection(collection).expect("it is declared"));
+        for collection in schema.collections.values() {
+            let tables = alyx_schema::create_table(collection);
+            let sql = tables.into_iter().chain(alyx_schema::triggers(collection));
+            migrate(&store, sql).await;
+        }
         let (state, watched) = watch::channel(Arc::new(desired(1, schema)));
         let tasks = Tasks::new();
         let node = RealtimeNode::start(NodeParts {
@@ -130,8 +134,21 @@ impl World {
         self.store.write(write).await.expect("the write is right");
     }
 
+    /// A query that may look into other documents.
+    pub(crate) fn query_across(&self, json: &Json) -> Arc<Query> {
+        let state = self.state.borrow().clone();
+        let scope = Scope::new(&state.schema, &self.collection, Reach::Caller);
+        Arc::new(parse_query_json(scope, json).expect("the query is right"))
+    }
+
     /// What the query returns now.
     pub(crate) async fn result(&self, query: &Query) -> (Vec<String>, u64) {
+        let (docs, total, _) = self.result_at(query).await;
+        (docs, total)
+    }
+
+    /// What the query returns now, and at which position.
+    pub(crate) async fn result_at(&self, query: &Query) -> (Vec<String>, u64, Seq) {
         let read = Read {
             statements: vec![query.select(), query.count()],
             cost: ReadCost::Scan,
@@ -146,7 +163,7 @@ impl World {
         };
         let docs = reply.results[0].rows.iter().map(json).collect();
         let total = reply.results[1].rows[0][0].as_int().expect("a count");
-        (docs, u64::try_from(total).expect("a count"))
+        (docs, u64::try_from(total).expect("a count"), reply.position)
     }
 
     /// Waits until the node's figures are as wanted.
