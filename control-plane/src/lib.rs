@@ -20,6 +20,7 @@ mod migrations;
 mod migrator;
 mod options;
 mod plane;
+mod planned;
 mod proposal;
 mod revision;
 mod schema;
@@ -29,8 +30,9 @@ pub use admin::AdminApi;
 pub use cluster::{ClusterControl, ClusterOptions};
 pub use migrations::RolledBack;
 pub use migrator::{
-    CreatedMigration, KnownMigration, Migrated, MigrationPlan, MigrationStatus, Migrator, PlannedStep,
-    RefusedStep, create_empty_migration,
+    CreatedMigration, KnownMigration, Migrated, MigrationPlan, MigrationStatus, Migrator,
+    create_empty_migration,
 };
 pub use options::Options;
 pub use plane::ControlPlane;
+pub use planned::{PlannedStep, RefusedStep};

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use alyx_core::{Clock, Error, ErrorKind, Result, Value};
-use alyx_schema::{Class, Plan, Schema, Step, Transition, Verdict};
+use alyx_schema::{Class, Plan, Schema, Transition};
 use alyx_store::{Alteration, Store};
 
 use crate::apply::{apply, parse_applied, read_schema};
 use crate::migrations::{self, History, Migration, RolledBack, Told};
+use crate::planned::PlannedStep;
 use crate::proposal::refused;
 use crate::revision::{self, Revision};
 use crate::schema::{Candidate, Refusal, existing};
@@ -59,30 +60,6 @@ pub struct MigrationPlan {
     pub sql: Vec<String>,
     /// What is legal in the schema and probably not meant.
     pub warnings: Vec<String>,
-}
-
-/// A step of a plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlannedStep {
-    /// Where in the schema.
-    pub path: String,
-    /// What changes.
-    pub description: String,
-    /// What it may do to data.
-    pub class: Class,
-    /// Rows that it concerns; `None` where it concerns the server only, or nobody can tell.
-    pub rows: Option<u64>,
-    /// Why it is refused, unless it is safe or a pending migration says what becomes of the data.
-    pub refused: Option<RefusedStep>,
-}
-
-/// Why a step is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedStep {
-    /// What would be lost.
-    pub loses: String,
-    /// What to do instead.
-    pub remedy: String,
 }
 
 /// What an application has done.
@@ -174,13 +151,9 @@ impl Migrator {
         let mut steps = Vec::new();
         for step in &plan.steps {
             let covered = !still.refused().any(|refused| refused == step);
-            steps.push(PlannedStep {
-                path: step.path.clone(),
-                description: step.description.clone(),
-                class: step.class(),
-                rows: if new { None } else { self.rows(step).await },
-                refused: why(step).filter(|_| !covered),
-            });
+            let mut planned = PlannedStep::of(step, Some(&self.store).filter(|_| !new)).await;
+            planned.refused = planned.refused.filter(|_| !covered);
+            steps.push(planned);
         }
         let sql = if new {
             plan.statements()
@@ -284,15 +257,6 @@ impl Migrator {
         })
     }
 
-    /// Rows that a step concerns, where the database can tell.
-    async fn rows(&self, step: &Step) -> Option<u64> {
-        let counted = revision::query(&self.store, step.concerned.as_deref()?)
-            .await
-            .ok()?;
-        let value = counted.first()?.first().and_then(Value::as_int)?;
-        Some(value.unsigned_abs())
-    }
-
     /// What would run. What follows migrations depends on what they leave.
     async fn sql(
         &self,
@@ -389,16 +353,6 @@ fn waiting(migration: &Migration) -> KnownMigration {
         version: migration.version,
         name: migration.name.clone(),
         applied_at: None,
-    }
-}
-
-fn why(step: &Step) -> Option<RefusedStep> {
-    match &step.verdict {
-        Verdict::Safe => None,
-        Verdict::Refused { loses, remedy, .. } => Some(RefusedStep {
-            loses: loses.clone(),
-            remedy: remedy.clone(),
-        }),
     }
 }
 

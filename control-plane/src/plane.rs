@@ -265,7 +265,9 @@ impl ControlPlane {
     async fn propose_to_the_end(&self, source: String, apply: bool) -> Result<Proposal> {
         let candidate = proposal::read(source, &self.options).await?;
         let mut applied = self.applied.lock().await;
-        let mut proposal = proposal::plan(&self.state.borrow().schema, &candidate);
+        let served = Arc::clone(&self.state.borrow().schema);
+        let database = Some(&self.store).filter(|_| applied.id != 0);
+        let mut proposal = proposal::plan(&served, &candidate, database).await;
         if apply {
             match self.apply(&mut applied, candidate).await {
                 Ok(served) => {

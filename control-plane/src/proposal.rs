@@ -3,38 +3,23 @@
 use std::sync::Arc;
 
 use alyx_core::{Error, ErrorKind, Result};
-use alyx_schema::{Schema, Verdict};
+use alyx_schema::Schema;
+use alyx_store::Store;
 
 use crate::migrations;
 use crate::options::Options;
+use crate::planned::PlannedStep;
 use crate::schema::{Candidate, Refusal, existing};
 
 /// What a schema would change, or has changed.
 #[derive(Debug)]
 pub(crate) struct Proposal {
-    pub(crate) steps: Vec<ProposedStep>,
+    pub(crate) steps: Vec<PlannedStep>,
     pub(crate) warnings: Vec<String>,
     /// Whether it is in force now.
     pub(crate) applied: bool,
     /// The revision in force.
     pub(crate) schema_revision: u64,
-}
-
-/// One change.
-#[derive(Debug)]
-pub(crate) struct ProposedStep {
-    pub(crate) path: String,
-    pub(crate) description: String,
-    pub(crate) refused: Option<Refused>,
-}
-
-/// Why a change is refused.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    /// What would be lost.
-    pub(crate) loses: String,
-    /// What to do instead.
-    pub(crate) remedy: String,
 }
 
 /// Reads a schema that was sent, beside the migrations of the schema file.
@@ -55,23 +40,16 @@ pub(crate) async fn read(source: String, options: &Options) -> Result<Candidate>
     read.await.map_err(Error::internal)?.map_err(refused)
 }
 
-/// What leads from `served` to the candidate.
-pub(crate) fn plan(served: &Schema, candidate: &Candidate) -> Proposal {
+/// What leads from `served` to the candidate. Rows are counted in `database`, where it has any.
+pub(crate) async fn plan(served: &Schema, candidate: &Candidate, database: Option<&Store>) -> Proposal {
     let next = migrations::next(&candidate.migrations, &[]);
     let plan = alyx_schema::plan_numbered(served, &candidate.schema, next);
-    let steps = plan.steps.iter().map(|step| ProposedStep {
-        path: step.path.clone(),
-        description: step.description.clone(),
-        refused: match &step.verdict {
-            Verdict::Safe => None,
-            Verdict::Refused { loses, remedy, .. } => Some(Refused {
-                loses: loses.to_string(),
-                remedy: remedy.to_string(),
-            }),
-        },
-    });
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        steps.push(PlannedStep::of(step, database).await);
+    }
     Proposal {
-        steps: steps.collect(),
+        steps,
         warnings: candidate.warnings.clone(),
         applied: false,
         schema_revision: 0,

@@ -72,7 +72,12 @@ async fn operators_change_the_schema_live() {
     let next = next.to_str().expect("a path");
     let (code, planned) = cluster.operate(&["schema", "plan", next]).await;
     assert_eq!(code, Some(0), "{planned}");
-    assert!(planned.contains("+ collections.tags"), "{planned}");
+    let row: Vec<&str> = planned
+        .lines()
+        .find(|line| line.contains("collections.tags"))
+        .map(|line| line.split_whitespace().take(4).collect())
+        .unwrap_or_default();
+    assert_eq!(row, ["+", "safe", "-", "collections.tags:"], "{planned}");
     assert_eq!(
         asked(&cluster, &["schema", "history"]).await["revisions"][0]["revision"],
         1
@@ -149,11 +154,23 @@ async fn what_would_lose_data_or_is_no_schema_is_refused_with_its_remedy() {
         assert_eq!(code, Some(64), "{told}");
         told
     };
+    let tag = cluster
+        .http()
+        .post("/api/collections/tags", &json!({"name": "x"}))
+        .await;
+    assert_eq!(tag.status, 201, "{tag:?}");
     for verb in ["plan", "apply"] {
         let refused = propose(verb, "less.yaml", NOTES).await;
-        for told in ["! collections.tags", "would lose:", "instead:", "migration"] {
+        for told in ["collections.tags", "would lose:", "instead:", "migration"] {
             assert!(refused.contains(told), "{told}: {refused}");
         }
+        let row = refused.lines().find(|line| line.starts_with('!'));
+        let row: Vec<&str> = row.unwrap_or_default().split_whitespace().take(3).collect();
+        assert_eq!(
+            row,
+            ["!", "destructive", "1"],
+            "class and documents concerned: {refused}"
+        );
     }
     let broken = "collections:\n  notes:\n    fields:\n      id: {type: uid}\n";
     let told = propose("apply", "broken.yaml", broken).await;

@@ -55,6 +55,10 @@ pub(super) struct Plan {
 struct Step {
     path: String,
     description: String,
+    /// What it may do to data; null where an older server does not say.
+    class: Option<&'static str>,
+    /// Rows that it concerns; null where it concerns the server only.
+    rows: Option<u64>,
     refused: Option<Refused>,
 }
 
@@ -76,6 +80,8 @@ impl Plan {
                 .steps
                 .into_iter()
                 .map(|step| Step {
+                    class: class(step.class()),
+                    rows: step.rows,
                     path: step.path,
                     description: step.description,
                     refused: step.refused.map(|refused| Refused {
@@ -100,16 +106,24 @@ impl fmt::Display for Plan {
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
-        for step in &self.steps {
-            let mark = if step.refused.is_some() { '!' } else { '+' };
-            writeln!(f, "{mark} {}: {}", step.path, step.description)?;
-            if let Some(refused) = &step.refused {
-                let indented = |text: &str| text.replace('\n', "\n      ");
-                writeln!(f, "    would lose: {}", indented(&refused.loses))?;
-                writeln!(f, "    instead: {}", indented(&refused.remedy))?;
-            }
-        }
         if !self.steps.is_empty() {
+            let mut table = Table::new(&["", "CLASS", "ROWS", "STEP"]);
+            for step in &self.steps {
+                table.row([
+                    if step.refused.is_some() { "!" } else { "+" }.to_owned(),
+                    step.class.unwrap_or("-").to_owned(),
+                    step.rows.map_or_else(|| "-".to_owned(), |rows| rows.to_string()),
+                    format!("{}: {}", step.path, step.description),
+                ]);
+            }
+            writeln!(f, "{table}")?;
+        }
+        for step in &self.steps {
+            let Some(refused) = &step.refused else { continue };
+            let indented = |text: &str| text.replace('\n', "\n      ");
+            writeln!(f, "{}: {}", step.path, step.description)?;
+            writeln!(f, "    would lose: {}", indented(&refused.loses))?;
+            writeln!(f, "    instead: {}", indented(&refused.remedy))?;
             writeln!(f)?;
         }
         match (self.same, self.refused, self.asked_to_apply) {
@@ -124,6 +138,15 @@ impl fmt::Display for Plan {
             ),
             (_, false, false) => writeln!(f, "It loses nothing; `alyx schema apply` would apply it."),
         }
+    }
+}
+
+const fn class(class: wire::StepClass) -> Option<&'static str> {
+    match class {
+        wire::StepClass::Unspecified => None,
+        wire::StepClass::Safe => Some("safe"),
+        wire::StepClass::NeedsDecision => Some("needs-decision"),
+        wire::StepClass::Destructive => Some("destructive"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use alyx_proto::admin as wire;
 use alyx_proto::control;
+use alyx_schema::Class;
 use alyx_service::state::Function;
 
 use crate::proposal::Proposal;
@@ -83,6 +84,8 @@ pub(super) fn plan(proposal: Proposal) -> wire::SchemaPlan {
             .map(|step| wire::SchemaStep {
                 path: step.path,
                 description: step.description,
+                class: class(step.class).into(),
+                rows: step.rows,
                 refused: step.refused.map(|refused| wire::Refusal {
                     loses: refused.loses,
                     remedy: refused.remedy,
@@ -92,6 +95,14 @@ pub(super) fn plan(proposal: Proposal) -> wire::SchemaPlan {
         warnings: proposal.warnings,
         applied: proposal.applied,
         schema_revision: proposal.schema_revision,
+    }
+}
+
+const fn class(class: Class) -> wire::StepClass {
+    match class {
+        Class::Safe => wire::StepClass::Safe,
+        Class::NeedsDecision => wire::StepClass::NeedsDecision,
+        Class::Destructive => wire::StepClass::Destructive,
     }
 }
 
