@@ -15,18 +15,16 @@ const RUN: Duration = Duration::from_secs(3);
 const LANES: usize = 64;
 const TEAMS: usize = 20;
 const AUTHORS: usize = 500;
-/// Articles of the peer: enough for its pages of 20.
-const THEIR_ARTICLES: usize = 5_000;
 const HITS: usize = 1_000_000;
 const WORDS: usize = 4_000;
 const SEARCHES: usize = 500;
 
 pub(crate) async fn measure(report: &mut Report, ours: &Server, theirs: &Server) {
     eprintln!("queries: loading {ROWS} articles and {HITS} hits");
-    let authors = people(ours).await;
-    articles(ours, &authors, ROWS).await;
-    let authors = people(theirs).await;
-    articles(theirs, &authors, THEIR_ARTICLES).await;
+    for server in [ours, theirs] {
+        let authors = people(server).await;
+        articles(server, &authors).await;
+    }
     deep_page(report, ours).await;
     expansion(report, ours, theirs).await;
     search(report, ours).await;
@@ -52,8 +50,8 @@ async fn people(server: &Server) -> Vec<String> {
     .await
 }
 
-async fn articles(server: &Server, authors: &[String], count: usize) {
-    create_all(server, count, |number| {
+async fn articles(server: &Server, authors: &[String]) {
+    create_all(server, ROWS, |number| {
         let body: Vec<String> = (0..40).map(|place| word(number * 40 + place)).collect();
         let body = json!({
             "title": format!("{} {}", word(number * 3), word(number * 5 + 1)),
