@@ -11,6 +11,7 @@ alyx_tests::in_both_forms! {
     time_is_up_for_waits_and_for_busy_loops_while_others_go_on,
     functions_are_listed_without_paths_or_settings,
     functions_in_python_do_what_those_in_node_do,
+    a_folder_with_an_index_is_a_function_too,
 }
 
 const SCHEMA: &str = "collections: {notes: {fields: {text: {type: text}}}}\n";
@@ -377,4 +378,32 @@ async fn functions_in_python_do_what_those_in_node_do(form: Form) {
     );
     let listed = http.get("/api/functions/hello").await.json();
     assert_eq!(listed["runtime"], "python", "{listed}");
+}
+
+async fn a_folder_with_an_index_is_a_function_too(form: Form) {
+    let functions = [
+        (
+            "report/index.py",
+            "from parts import ONE\nfrom _shared import TWO\ndef handler(ctx):\n    return [ONE, TWO]",
+        ),
+        ("report/parts.py", "ONE = 1"),
+        ("_shared.py", "TWO = 2"),
+        (
+            "basket/index.js",
+            "import { three } from './parts.js'; import { four } from '../_lib/numbers.js'
+             export default () => [three, four]",
+        ),
+        ("basket/parts.js", "export const three = 3"),
+        ("basket/manifest.yaml", "description: Of a shop.\n"),
+        ("_lib/numbers.js", "export const four = 4"),
+    ];
+    let (_project, server) = with_functions(form, &functions).await;
+    let http = server.http();
+    let report = http.post("/api/functions/report", &json!({})).await;
+    assert_eq!(report.json(), json!([1, 2]), "{report:?}");
+    let basket = http.post("/api/functions/basket", &json!({})).await;
+    assert_eq!(basket.json(), json!([3, 4]), "{basket:?}");
+    let listed = http.get("/api/functions/basket").await.json();
+    assert_eq!(listed["description"], "Of a shop.", "{listed}");
+    assert_eq!(http.get("/api/functions").await.json()["count"], 2);
 }

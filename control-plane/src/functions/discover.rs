@@ -1,7 +1,7 @@
 //! From a bundle to its functions: flat files `name.js` or `name.py`, each with a manifest `name.yaml` where it needs
-//! one.
+//! one, and folders `name/` with `index.js` or `index.py`, whose manifest is `name/manifest.yaml`.
 //!
-//! Skipped: hidden files, names that begin with `_` (shared code), folders, files of other kinds.
+//! Skipped: hidden files, names that begin with `_` (shared code), other folders, files of other kinds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,11 @@ use super::{Notice, Scan, Source, shown};
 /// Largest manifest in bytes.
 const MAX_MANIFEST: u64 = 256 << 10;
 
-/// The files of one name.
+/// Names of a folder's code and manifests.
+const INDEX: [&str; 4] = ["index.js", "index.mjs", "index.cjs", "index.py"];
+const MANIFEST: [&str; 2] = ["manifest.yaml", "manifest.yml"];
+
+/// The files of one name, relative to the bundle.
 #[derive(Debug, Default)]
 struct Candidate {
     code: Vec<String>,
@@ -60,7 +64,16 @@ fn candidates(source: &Source, root: &Path, notices: &mut Vec<Notice>) -> BTreeM
     files.sort();
     for (file, is_folder) in files {
         if is_folder {
-            notices.extend(folder_notice(source, root, &file));
+            let within = |names: &[&str]| -> Vec<String> {
+                let paths = names.iter().map(|name| format!("{file}/{name}"));
+                paths.filter(|path| root.join(path).is_file()).collect()
+            };
+            let (code, manifests) = (within(&INDEX), within(&MANIFEST));
+            if !code.is_empty() || !manifests.is_empty() {
+                let candidate = found.entry(file).or_default();
+                candidate.code.extend(code);
+                candidate.manifests.extend(manifests);
+            }
             continue;
         }
         let Some((stem, extension)) = file.rsplit_once('.') else {
@@ -98,29 +111,6 @@ fn runtime_of(extension: &str) -> Option<Runtime> {
         "py" => Some(Runtime::Python),
         _ => None,
     }
-}
-
-/// Says so where a folder looks like a function of its own, which is a layout that is not read.
-fn folder_notice(source: &Source, root: &Path, folder: &str) -> Option<Notice> {
-    let looks_like_one = [
-        "manifest.yaml",
-        "manifest.yml",
-        "index.js",
-        "index.mjs",
-        "index.cjs",
-        "index.py",
-    ]
-    .iter()
-    .any(|file| root.join(folder).join(file).is_file());
-    looks_like_one.then(|| {
-        Notice::warning(
-            shown(&source.folder, folder),
-            format!(
-                "function folders are not served in this version; move the handler to `{folder}.js` or `{folder}.py` beside \
-                 it, and its manifest to `{folder}.yaml`"
-            ),
-        )
-    })
 }
 
 fn load(
@@ -196,7 +186,7 @@ fn single<'c>(source: &Source, candidate: &'c Candidate, notices: &mut Vec<Notic
         ([], [manifest, ..]) => {
             notices.push(Notice::warning(
                 shown(&source.folder, manifest),
-                "there is no function file beside this manifest",
+                "there is no function file beside this manifest (in a folder: index.js or index.py)",
             ));
             None
         }

@@ -159,6 +159,25 @@ fn the_ending_decides_the_runtime() {
 }
 
 #[test]
+fn a_folder_with_an_index_is_a_function() {
+    let project = project(&[
+        ("order/index.js", ""),
+        ("order/manifest.yaml", "name: order\ntimeout: 2s\n"),
+        ("order/lines.js", ""),
+        ("report/index.py", ""),
+        ("lib/tools.js", ""),
+        ("_shared/index.js", ""),
+    ]);
+    let scan = project.scan();
+    assert!(scan.notices.is_empty(), "{:?}", scan.notices);
+    assert_eq!(names(&scan), ["order", "report"]);
+    let order = &scan.functions["order"];
+    assert_eq!(order.entrypoint, Path::new("order/index.js"));
+    assert_eq!(order.timeout, Duration::from_secs(2));
+    assert_eq!(scan.functions["report"].runtime, Runtime::Python);
+}
+
+#[test]
 fn what_is_not_served_is_named() {
     let check = |files: &[(&str, &str)], served: &[&str], expected: &str| {
         let scan = project(files).scan();
@@ -198,7 +217,16 @@ fn what_is_not_served_is_named() {
         "does not read `hooks`",
     );
     check(&[("a.js", ""), ("a.yaml", "name: b")], &["a"], "served as `a`");
-    check(&[("order/index.js", "")], &[], "function folders are not served");
+    check(
+        &[("order/index.js", ""), ("order.js", "")],
+        &[],
+        "order.js: `order/index.js` is also the code",
+    );
+    check(
+        &[("order/manifest.yaml", ""), ("order/main.js", "")],
+        &[],
+        "order/manifest.yaml: there is no function file beside",
+    );
 }
 
 #[test]

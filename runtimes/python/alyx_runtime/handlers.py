@@ -60,11 +60,12 @@ class Handler:
 
 def load(root, entrypoint):
     """Imports the entry point and finds its handler. Raises what the code raises, and TypeError without a handler."""
+    file = os.path.join(root, entrypoint)
     # Last, so that a function called `email.py` does not stand in for a module of Python's own.
-    sys.path.append(root)
+    sys.path.extend(dict.fromkeys((os.path.dirname(file), root)))
     # For the same reason under a name that no module has.
     name = "function_" + os.path.splitext(os.path.basename(entrypoint))[0]
-    spec = importlib.util.spec_from_file_location(name, os.path.join(root, entrypoint))
+    spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
