@@ -1,5 +1,7 @@
 //! What can be asked of many documents, over REST, the WebSocket and `ctx.db`.
 
+mod search;
+
 use alyx_tests::{Form, Http, Project, Server};
 use serde_json::{Value, json};
 
@@ -8,11 +10,9 @@ alyx_tests::in_both_forms! {
     cursors_walk_the_whole_list_while_documents_come,
     filters_reach_into_json_and_across_references,
     expand_puts_documents_in_place_of_keys,
-    search_finds_text_and_nothing_else,
-    a_full_text_index_is_searched_by_words_and_follows_the_schema,
     a_slow_query_is_stopped_and_holds_nobody_up,
     figures_are_told_by_group,
-    live_queries_look_into_json_and_follow_no_references,
+    live_queries_look_into_json_and_across_references,
     functions_ask_the_same,
 }
 
@@ -315,86 +315,16 @@ async fn expand_puts_documents_in_place_of_keys(form: Form) {
     let one = http.get(&format!("{path}?expand=author.team&fields=title")).await;
     assert_eq!(one.json(), json!({"title": "a", "author_id": whole}));
     assert_eq!(http.get(&path).await.json()["author_id"], ann["id"]);
+    // A tag is that of the whole document and nothing else.
+    assert_ne!(http.get(&path).await.header("etag"), "");
+    for partly in ["expand=author", "fields=title", "expand=author.team&fields=title"] {
+        let reply = http.get(&format!("{path}?{partly}")).await;
+        assert_eq!((reply.status, reply.header("etag")), (200, ""), "{partly}");
+    }
     refused(&http, "/api/collections/posts?expand=secret", 403, "FORBIDDEN").await;
     refused(&http, &format!("{path}?expand=secret"), 403, "FORBIDDEN").await;
     refused(&http, &format!("{path}?expand=nothing"), 400, "INVALID_QUERY").await;
     refused(&http, &format!("{path}?sort=title"), 400, "INVALID_QUERY").await;
-}
-
-async fn search_finds_text_and_nothing_else(form: Form) {
-    let (_project, server) = start(form).await;
-    let http = server.http();
-    for (title, hidden) in [("Red 50% off", "needle"), ("blue_1", "x"), ("Zoë", "x")] {
-        create(
-            &http,
-            "posts",
-            json!({"title": title, "hidden": hidden, "meta": {"word": "needle"}, "views": 770_077_007}),
-        )
-        .await;
-    }
-    for (text, expected) in [
-        ("RED", &["Red 50% off"][..]),
-        ("50%25", &["Red 50% off"]),
-        ("e_1", &["blue_1"]),
-        ("%25", &["Red 50% off"]),
-        ("zo%C3%AB", &["Zoë"]),
-        ("needle", &[]),
-        ("770077007", &[]),
-        ("", &["Red 50% off", "Zoë", "blue_1"]),
-    ] {
-        let found = titles(&http, &format!("sort=title&search={text}&filter=title:notnull")).await;
-        assert_eq!(found, expected, "{text}");
-    }
-    let red = list(&http, "title=Red+50%25+off").await["docs"][0]["id"].clone();
-    let red = red.as_str().expect("an id").to_ascii_uppercase();
-    assert_eq!(titles(&http, &format!("search={red}")).await, ["Red 50% off"]);
-    assert_eq!(list(&http, "search=red+50&limit=0").await["total"], 1);
-}
-
-async fn a_full_text_index_is_searched_by_words_and_follows_the_schema(form: Form) {
-    let project =
-        Project::with_schema("collections: {notes: {search: [text], fields: {text: {type: text}}}}\n");
-    let server = form.start(&project).await;
-    let http = server.http();
-    for text in [
-        "The quick brown fox",
-        "Zoë likes brownies",
-        "50% \"off\" AND more",
-    ] {
-        create(&http, "notes", json!({"text": text})).await;
-    }
-    let found = async |search: &str| -> Vec<String> {
-        let reply = http
-            .get(&format!("/api/collections/notes?sort=text&search={search}"))
-            .await;
-        assert_eq!(reply.status, 200, "{search} → {reply:?}");
-        let list = reply.json();
-        let docs = list["docs"].as_array().expect("docs");
-        assert_eq!(list["total"], docs.len());
-        docs.iter()
-            .map(|doc| doc["text"].as_str().expect("text").to_owned())
-            .collect()
-    };
-    assert_eq!(
-        found("BROWN").await,
-        ["The quick brown fox", "Zoë likes brownies"]
-    );
-    assert_eq!(found("zoe+brown").await, ["Zoë likes brownies"]);
-    assert_eq!(found("fox+OR+zoe").await, [""; 0]);
-    assert_eq!(found("%22off%22").await, ["50% \"off\" AND more"]);
-    assert_eq!(found("text:fox+%22").await, [""; 0]);
-    let id = http.get("/api/collections/notes?search=fox").await.json()["docs"][0]["id"].clone();
-    let path = format!("/api/collections/notes/{}", id.as_str().expect("an id"));
-    assert_eq!(
-        http.patch(&path, &json!({"text": "a slow dog"})).await.status,
-        200
-    );
-    assert_eq!(found("fox").await, [""; 0]);
-    assert_eq!(found("dog").await, ["a slow dog"]);
-    assert_eq!(http.delete(&path).await.status, 204);
-    assert_eq!(found("dog").await, [""; 0]);
-    let reply = http.get("/api/aggregate/notes?search=brown").await.json();
-    assert_eq!(reply["groups"][0]["count"], 1, "{reply}");
 }
 
 async fn a_slow_query_is_stopped_and_holds_nobody_up(form: Form) {
@@ -474,7 +404,7 @@ async fn figures_are_told_by_group(form: Form) {
     refused(&http, "/api/aggregate/nothing", 404, "COLLECTION_NOT_FOUND").await;
 }
 
-async fn live_queries_look_into_json_and_follow_no_references(form: Form) {
+async fn live_queries_look_into_json_and_across_references(form: Form) {
     let (_project, server) = start(form).await;
     let http = server.http();
     populate(&http).await;
@@ -489,12 +419,17 @@ async fn live_queries_look_into_json_and_follow_no_references(form: Form) {
     let made = create(&http, "posts", json!({"title": "bc", "meta": {"size": 7}})).await;
     let delta = socket.delta().await;
     assert_eq!(delta["inserts"], json!([made]), "{delta}");
-    let across = json!({"id": "s", "type": "subscribe",
-                        "payload": {"collection": "posts", "filter": {"author_id.name": "Ann"}}});
-    socket.send(across).await;
-    let answer = socket.receive().await;
-    assert_eq!(answer["type"], "error", "{answer}");
-    assert!(answer.to_string().contains("INVALID_FILTER"), "{answer}");
+    let mut other = server.socket().await;
+    let across = json!({"author.name": "Ann", "meta.size": {"$gt": 5}});
+    let snapshot = other
+        .subscribe(json!({"collection": "posts", "filter": across, "sort": ["id"]}))
+        .await;
+    let listed = http
+        .get("/api/collections/posts?sort=id&filter=author.name:eq:Ann&filter=meta.size:gt:5")
+        .await
+        .json();
+    assert_eq!(snapshot["docs"], listed["docs"], "{snapshot}");
+    assert_eq!(snapshot["total"], 1, "{snapshot}");
 }
 
 const ASK: &str = "export default async function (ctx) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alyx_tests::{Form, Project, Server, eventually};
+use alyx_tests::{Form, Project, Server, Socket, eventually};
 use serde_json::{Value, json};
 
 alyx_tests::in_both_forms! {
@@ -13,6 +13,7 @@ alyx_tests::in_both_forms! {
     bad_frames_are_answered_and_the_socket_lives_on,
     stopping_the_server_closes_sockets_with_1001,
     clients_that_join_in_a_storm_miss_nothing_and_see_nothing_twice,
+    documents_move_in_and_out_with_what_they_refer_to,
 }
 
 async fn chat(form: Form) -> (Project, Server) {
@@ -390,4 +391,101 @@ async fn clients_that_join_in_a_storm_miss_nothing_and_see_nothing_twice(form: F
     assert_eq!(a, truth);
     assert_eq!(b, truth);
     assert_eq!(c, truth);
+}
+
+const TEAMS: &str = "
+collections:
+  teams:
+    fields:
+      id: {type: int, primary: true}
+      size: {type: int}
+  people:
+    fields:
+      id: {type: int, primary: true}
+      team_id: {type: int, nullable: true, references: teams.id, onDelete: set null}
+  tasks:
+    fields:
+      id: {type: int, primary: true}
+      author_id: {type: int, index: true, references: people.id, onDelete: cascade}
+  secrets:
+    rules: {read: false}
+    fields:
+      id: {type: int, primary: true}
+      owner: {type: int, nullable: true, references: people.id}
+  notes:
+    fields:
+      id: {type: int, primary: true}
+      secret: {type: int, nullable: true, references: secrets.id}
+";
+
+/// The ids of the documents that a client holds after taking its deltas until they are the wanted ones.
+async fn until_shown(socket: &mut Socket, shown: &mut BTreeMap<i64, Value>, wanted: &[i64]) {
+    while !shown.keys().eq(wanted) {
+        let changes = socket.delta().await;
+        for gone in changes["deletes"].as_array().expect("deletes") {
+            let gone = gone.as_i64().expect("an id");
+            assert!(shown.remove(&gone).is_some(), "{gone} leaves and is not there");
+        }
+        for (id, doc) in rows(&changes["inserts"]) {
+            assert!(shown.insert(id, doc).is_none(), "{id} comes twice");
+        }
+        shown.extend(rows(&changes["updates"]));
+    }
+}
+
+async fn documents_move_in_and_out_with_what_they_refer_to(form: Form) {
+    let project = Project::with_schema(TEAMS);
+    let server = form.start(&project).await;
+    let http = server.http();
+    let create = async |collection: &str, document: Value| {
+        let path = format!("/api/collections/{collection}");
+        let made = http.post(&path, &document).await;
+        assert_eq!(made.status, 201, "{made:?}");
+    };
+    for id in [1, 2] {
+        create("teams", json!({"id": id, "size": id})).await;
+        create("people", json!({"id": id, "team_id": id})).await;
+        create("tasks", json!({"id": id * 10, "author_id": id})).await;
+    }
+    let mut near = server.socket().await;
+    let snapshot = near
+        .subscribe(json!({"collection": "tasks", "filter": {"author.team_id": 1}, "sort": ["id"]}))
+        .await;
+    let mut in_team = rows(&snapshot["docs"]);
+    let mut far = server.socket().await;
+    let snapshot = far
+        .subscribe(
+            json!({"collection": "tasks", "filter": {"author.team.size": {"$gte": 2}}, "sort": ["id"]}),
+        )
+        .await;
+    let mut in_large = rows(&snapshot["docs"]);
+    assert!(in_team.keys().eq(&[10]) && in_large.keys().eq(&[20]));
+
+    for id in 11..15 {
+        create("tasks", json!({"id": id, "author_id": 1})).await;
+        create("tasks", json!({"id": id + 10, "author_id": 2})).await;
+    }
+    until_shown(&mut near, &mut in_team, &[10, 11, 12, 13, 14]).await;
+    until_shown(&mut far, &mut in_large, &[20, 21, 22, 23, 24]).await;
+    let all = [10, 11, 12, 13, 14, 20, 21, 22, 23, 24];
+    // The first reference leads elsewhere, then what the second one leads to changes, then a document on the way goes.
+    http.patch("/api/collections/people/2", &json!({"team_id": 1}))
+        .await;
+    until_shown(&mut near, &mut in_team, &all).await;
+    until_shown(&mut far, &mut in_large, &[]).await;
+    http.patch("/api/collections/teams/1", &json!({"size": 5})).await;
+    until_shown(&mut far, &mut in_large, &all).await;
+    http.delete("/api/collections/people/1").await;
+    until_shown(&mut near, &mut in_team, &all[5..]).await;
+    until_shown(&mut far, &mut in_large, &all[5..]).await;
+    http.delete("/api/collections/teams/1").await;
+    until_shown(&mut near, &mut in_team, &[]).await;
+    until_shown(&mut far, &mut in_large, &[]).await;
+
+    let hidden = json!({"collection": "notes", "filter": {"secret.owner": 2}});
+    near.send(json!({"id": "h", "type": "subscribe", "payload": hidden}))
+        .await;
+    let refused = near.receive().await;
+    assert_eq!(refused["payload"]["code"], "INVALID_FILTER", "{refused}");
+    assert!(refused.to_string().contains("may not be read"), "{refused}");
 }

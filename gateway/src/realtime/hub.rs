@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::time::Duration;
 
 use alyx_core::{Error, ErrorKind};
-use alyx_query::{Query, parse_query_json};
+use alyx_query::{Query, Reach, Scope, parse_query_json};
 use alyx_service::realtime::{GroupCommand, GroupId, RealtimeService};
 use alyx_service::state::{DesiredState, StateWatch};
 use alyx_service::tasks::{OnEnd, Tasks};
@@ -405,5 +405,5 @@ fn read_query(desired: &DesiredState, collection: &str, asked: &serde_json::Valu
             format!("documents of {collection} may not be read"),
         ));
     }
-    parse_query_json(known, asked)
+    parse_query_json(Scope::new(&desired.schema, known, Reach::Caller), asked)
 }
