@@ -5,6 +5,7 @@
 mod images;
 mod plans;
 mod random;
+mod refusals;
 mod tables;
 mod types;
 

@@ -6,6 +6,7 @@
 mod chance;
 mod compare;
 mod data;
+mod kinds;
 mod memory;
 mod model;
 
@@ -14,8 +15,9 @@ use std::sync::Arc;
 use alyx_schema::{Limits, Plan, Schema, Transition, plan};
 use chance::Chance;
 use compare::Seen;
+use kinds::Kinds;
 use memory::{Memory, now};
-use model::{Kinds, Model};
+use model::Model;
 
 /// Migrations in all.
 const PAIRS: usize = 10_000;

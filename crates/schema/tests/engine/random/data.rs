@@ -7,8 +7,8 @@ use alyx_core::Value;
 use alyx_schema::{Collection, DefaultValue, FieldType, Schema, read_create};
 
 use super::chance::Chance;
+use super::kinds::Kinds;
 use super::memory::{Memory, now};
-use super::model::Kinds;
 use crate::NOW;
 
 /// Documents that a collection gets each time.
