@@ -162,7 +162,7 @@ fn uncovered(plan: Plan, pending: &[Migration]) -> Result<Plan, Refusal> {
     let plan = if pending.is_empty() {
         plan
     } else {
-        plan.beside_migrations(|name| pending.iter().any(|migration| migration.covers(name)))
+        plan.beside_migrations(|step| pending.iter().any(|migration| migration.covers(step)))
     };
     if plan.refused().next().is_some() {
         return Err(Refusal::Unsafe(Box::new(plan)));

@@ -11,7 +11,7 @@ use alyx_store::{Alteration, Store};
 
 use crate::apply::{apply, parse_applied, read_schema};
 use crate::migrations::{self, History, Migration, RolledBack, Told};
-use crate::planned::PlannedStep;
+use crate::planned::{self, PlannedStep};
 use crate::proposal::refused;
 use crate::revision::{self, Revision};
 use crate::schema::{Candidate, Refusal, existing};
@@ -141,20 +141,8 @@ impl Migrator {
         let pending = pending.map_err(Refusal::Disordered).map_err(refused)?;
         let plan = alyx_schema::plan_numbered(&ends.served, &ends.candidate.schema, next);
         let new = ends.applied.id == 0;
-        let covers = |name: &str| pending.iter().any(|migration| migration.covers(name));
-        let still = plan.clone();
-        let still = if pending.is_empty() {
-            still
-        } else {
-            still.beside_migrations(covers)
-        };
-        let mut steps = Vec::new();
-        for step in &plan.steps {
-            let covered = !still.refused().any(|refused| refused == step);
-            let mut planned = PlannedStep::of(step, Some(&self.store).filter(|_| !new)).await;
-            planned.refused = planned.refused.filter(|_| !covered);
-            steps.push(planned);
-        }
+        let database = Some(&self.store).filter(|_| !new);
+        let steps = planned::steps(&plan, &pending, database).await;
         let sql = if new {
             plan.statements()
         } else {

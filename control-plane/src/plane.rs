@@ -266,8 +266,7 @@ impl ControlPlane {
         let candidate = proposal::read(source, &self.options).await?;
         let mut applied = self.applied.lock().await;
         let served = Arc::clone(&self.state.borrow().schema);
-        let database = Some(&self.store).filter(|_| applied.id != 0);
-        let mut proposal = proposal::plan(&served, &candidate, database).await;
+        let mut proposal = proposal::plan(&served, &candidate, &self.store, &applied).await?;
         if apply {
             match self.apply(&mut applied, candidate).await {
                 Ok(served) => {

@@ -1,9 +1,10 @@
 //! The steps of a plan as people are told of them.
 
 use alyx_core::Value;
-use alyx_schema::{Class, Step, Verdict};
+use alyx_schema::{Class, Plan, Step, Verdict};
 use alyx_store::Store;
 
+use crate::migrations::Migration;
 use crate::revision;
 
 /// A step of a plan.
@@ -30,9 +31,28 @@ pub struct RefusedStep {
     pub remedy: String,
 }
 
+/// The steps of a plan beside migrations that are still to run: what these see to is not refused. Rows are counted in
+/// `database`, where it has any.
+pub(crate) async fn steps(plan: &Plan, pending: &[Migration], database: Option<&Store>) -> Vec<PlannedStep> {
+    let still = plan.clone();
+    let still = if pending.is_empty() {
+        still
+    } else {
+        still.beside_migrations(|step| pending.iter().any(|migration| migration.covers(step)))
+    };
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        let mut planned = PlannedStep::of(step, database).await;
+        let stands = still.refused().any(|refused| refused == step);
+        planned.refused = planned.refused.filter(|_| stands);
+        steps.push(planned);
+    }
+    steps
+}
+
 impl PlannedStep {
     /// The step, with the rows that it concerns where the database has any.
-    pub(crate) async fn of(step: &Step, database: Option<&Store>) -> Self {
+    async fn of(step: &Step, database: Option<&Store>) -> Self {
         let rows = match database {
             Some(store) => rows(step, store).await,
             None => None,

@@ -8,7 +8,8 @@ use alyx_store::Store;
 
 use crate::migrations;
 use crate::options::Options;
-use crate::planned::PlannedStep;
+use crate::planned::{self, PlannedStep};
+use crate::revision::Revision;
 use crate::schema::{Candidate, Refusal, existing};
 
 /// What a schema would change, or has changed.
@@ -40,20 +41,28 @@ pub(crate) async fn read(source: String, options: &Options) -> Result<Candidate>
     read.await.map_err(Error::internal)?.map_err(refused)
 }
 
-/// What leads from `served` to the candidate. Rows are counted in `database`, where it has any.
-pub(crate) async fn plan(served: &Schema, candidate: &Candidate, database: Option<&Store>) -> Proposal {
-    let next = migrations::next(&candidate.migrations, &[]);
+/// What leads from `served`, which `revision` put in force, to the candidate, beside the migrations that are still to run.
+///
+/// # Errors
+/// `SCHEMA_NOT_APPLIED` where files and history contradict each other, and those of the store.
+pub(crate) async fn plan(
+    served: &Schema,
+    candidate: &Candidate,
+    database: &Store,
+    revision: &Revision,
+) -> Result<Proposal> {
+    let history = migrations::applied(database).await?.applied;
+    let next = migrations::next(&candidate.migrations, &history);
+    let pending = migrations::pending(candidate.migrations.clone(), &history);
+    let pending = pending.map_err(Refusal::Disordered).map_err(refused)?;
     let plan = alyx_schema::plan_numbered(served, &candidate.schema, next);
-    let mut steps = Vec::with_capacity(plan.steps.len());
-    for step in &plan.steps {
-        steps.push(PlannedStep::of(step, database).await);
-    }
-    Proposal {
-        steps,
+    let rows_in = Some(database).filter(|_| revision.id != 0);
+    Ok(Proposal {
+        steps: planned::steps(&plan, &pending, rows_in).await,
         warnings: candidate.warnings.clone(),
         applied: false,
         schema_revision: 0,
-    }
+    })
 }
 
 /// A refusal as the caller is told of it.

@@ -6,6 +6,9 @@ use alyx_store::Store;
 use super::Migration;
 use crate::revision;
 
+/// In place of a revision: the migration did not run here.
+pub(super) const NEVER_RAN: i64 = 0;
+
 /// A migration that was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Applied {
@@ -14,8 +17,8 @@ pub(crate) struct Applied {
     pub(crate) checksum: String,
     /// When, in RFC 3339.
     pub(crate) at: String,
-    /// The schema revision that it led to; `None` where it never ran, because the database was made from a schema that
-    /// has it behind it, and where an older version ran it.
+    /// The schema revision that it led to: [`NEVER_RAN`] where the database was made from a schema that has it behind it;
+    /// `None` where an older version recorded it, and did not say.
     pub(crate) revision: Option<i64>,
 }
 
@@ -79,7 +82,7 @@ pub(crate) fn record(
                 Value::text(migration.name.clone()),
                 Value::text(migration.checksum.clone()),
                 Value::text(applied_at.to_owned()),
-                revision.map_or(Value::Null, Value::Int),
+                Value::Int(revision.unwrap_or(NEVER_RAN)),
             ],
         )
     });

@@ -16,6 +16,8 @@ pub(crate) use parse::{Migration, Operation};
 pub use roll_back::RolledBack;
 pub(crate) use roll_back::roll_back;
 
+use alyx_schema::Step;
+
 impl Migration {
     /// What it runs, in order.
     pub(crate) fn tasks(&self) -> impl Iterator<Item = Task> {
@@ -31,11 +33,17 @@ impl Migration {
         }
     }
 
-    /// Whether it says what becomes of the data of a collection. One without operations says so of everything.
-    pub(crate) fn covers(&self, collection: &str) -> bool {
+    /// Whether it says what becomes of the data that a step is about. One without operations says of all data that it may
+    /// stay as it is.
+    pub(crate) fn covers(&self, step: &Step) -> bool {
+        let Some(collection) = step.collection() else {
+            return false;
+        };
+        if self.operations.is_empty() {
+            return !step.needs_operations();
+        }
         let mut operations = self.operations.iter();
-        self.operations.is_empty()
-            || operations.any(|operation| operation.up.to_ascii_lowercase().contains(collection))
+        operations.any(|operation| operation.up.to_ascii_lowercase().contains(collection))
     }
 }
 

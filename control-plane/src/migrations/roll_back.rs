@@ -7,7 +7,7 @@ use alyx_schema::{Schema, SchemaErrors};
 use alyx_store::Store;
 
 use super::carry_out::{Task, carry_out, invalid};
-use super::history::{Applied, applied, forget};
+use super::history::{Applied, NEVER_RAN, applied, forget};
 use super::{Migration, Operation};
 use crate::failure::chain;
 use crate::revision::{self, Revision};
@@ -35,12 +35,17 @@ pub(crate) async fn roll_back(store: &Store, clock: &dyn Clock, files: &[Migrati
         ));
     };
     let file = file_of(last, files)?;
-    let Some(led_to) = last.revision else {
-        return Err(refused(
-            last,
-            "it never ran in this database, which was made from a schema that has it behind it",
-        ));
+    let led_to = match last.revision {
+        Some(NEVER_RAN) => {
+            Err("it never ran in this database, which was made from a schema that has it behind it")
+        }
+        Some(led_to) => Ok(led_to),
+        None => Err(
+            "an older version of Alyx recorded it without the schema that it led to, so there is none to go back to; write \
+             a new migration that undoes it",
+        ),
     };
+    let led_to = led_to.map_err(|why| refused(last, why))?;
     let in_force = revision::last(store)
         .await?
         .ok_or_else(|| Error::internal("the history has no schema"))?;

@@ -318,3 +318,29 @@ async fn what_loses_nothing_needs_no_migration_even_where_others_refer_to_it() {
         check_safe(from, to).await;
     }
 }
+
+#[tokio::test]
+async fn texts_become_rich_text_by_operations_only() {
+    let project =
+        Project::new("collections: {notes: {fields: {id: {type: int, primary: true}, body: {type: text}}}}");
+    assert_eq!(project.restart().await, None);
+    project
+        .execute("INSERT INTO notes (id, body) VALUES (1, '<script>x</script>')")
+        .await;
+    let rich = "collections: {notes: {fields: {id: {type: int, primary: true}, body: {type: richtext}}}}";
+    project.write("schema.yaml", rich);
+    std::fs::create_dir(project.path("migrations")).expect("made");
+    project.write("migrations/001_rich.yaml", "version: 1\noperations: []\n");
+    let told = project.restart().await.unwrap_or_default();
+    assert!(
+        told.contains("richtext") && told.contains("a migration without operations does not do"),
+        "{told}"
+    );
+    let stored = "SELECT body FROM notes";
+    assert_eq!(project.texts(stored).await, ["<script>x</script>"]);
+    let escape =
+        "version: 1\noperations: [{type: sql, up: \"UPDATE notes SET body = replace(body, '<', '&lt;')\"}]\n";
+    project.write("migrations/001_rich.yaml", escape);
+    assert_eq!(project.restart().await, None);
+    assert_eq!(project.texts(stored).await, ["&lt;script>x&lt;/script>"]);
+}

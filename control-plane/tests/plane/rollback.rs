@@ -150,6 +150,13 @@ async fn what_cannot_be_rolled_back_says_why_and_stays() {
     fresh.write("migrations/001_rename.yaml", RENAME);
     assert_eq!(fresh.restart().await, None);
     refused(&fresh, &["never ran in this database"]).await;
+    // As a version that did not keep revisions has left it.
+    fresh.execute("UPDATE _alyx_migrations SET revision = NULL").await;
+    refused(
+        &fresh,
+        &["an older version of Alyx recorded it", "write a new migration"],
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -66,9 +66,17 @@ pub struct Step {
     pub concerned: Option<String>,
     /// Whether the database itself refuses data that does not fit, so that nothing can go wrong unseen.
     checked: bool,
+    /// Whether values must not stay as they are, though the database would let them.
+    rewrites: bool,
 }
 
 impl Step {
+    /// Whether only operations can carry it out: a migration without any would leave values that nobody may see as they
+    /// are, such as markup that was never cleaned in a field of rich text.
+    pub fn needs_operations(&self) -> bool {
+        self.rewrites
+    }
+
     /// What kind of step it is.
     pub fn class(&self) -> Class {
         match self.verdict {
@@ -144,13 +152,12 @@ impl Plan {
         Transition::direct(from, to).statements()
     }
 
-    /// The plan beside migrations that say what becomes of the data of some collections: what it refuses of those is
+    /// The plan beside migrations that say what becomes of the data that some steps are about: those that it refuses are
     /// left out, and what the database itself refuses where the migrations have not seen to it.
     #[must_use]
-    pub fn beside_migrations(mut self, covered: impl Fn(&str) -> bool) -> Self {
-        self.steps.retain(|step| {
-            step.verdict == Verdict::Safe || !(step.checked || step.collection().is_some_and(&covered))
-        });
+    pub fn beside_migrations(mut self, covered: impl Fn(&Step) -> bool) -> Self {
+        self.steps
+            .retain(|step| step.verdict == Verdict::Safe || !(step.checked || covered(step)));
         self
     }
 
@@ -166,6 +173,7 @@ impl Plan {
             verdict: Verdict::Safe,
             concerned,
             checked: true,
+            rewrites: false,
         });
     }
 
@@ -208,6 +216,7 @@ impl Plan {
             },
             concerned: refused.concerned,
             checked: refused.checked,
+            rewrites: refused.rewrites,
         });
     }
 }
@@ -221,6 +230,8 @@ struct Refused {
     concerned: Option<String>,
     /// As [`Step::checked`].
     checked: bool,
+    /// As [`Step::needs_operations`].
+    rewrites: bool,
 }
 
 /// The steps from `from`, which the database has, to `to`, in a project without migrations.
@@ -273,6 +284,7 @@ fn drop_collection(plan: &mut Plan, collection: &Collection) {
         loses: format!("every document of `{name}`"),
         concerned: Some(concern::documents(name)),
         checked: false,
+        rewrites: false,
     };
     plan.refuse(name, refused, remedy::dropped_collection(name));
 }
@@ -382,6 +394,7 @@ fn new_index(plan: &mut Plan, path: &str, before: &Collection, after: &Collectio
             loses: "nothing, but it fails where two documents share the values".to_owned(),
             concerned: concern::repeated(before, after, index),
             checked: true,
+            rewrites: false,
         };
         plan.refuse(&after.name, refused, remedy::unique_index(after, index));
     } else {

@@ -23,6 +23,7 @@ pub(super) fn dropped(plan: &mut Plan, path: &str, before: &Collection, field: &
         loses: format!("the value of `{name}` in every document of `{}`", before.name),
         concerned: Some(concern::values(&before.name, name)),
         checked: false,
+        rewrites: false,
     };
     let file = plan.refuse(&before.name, refused, remedy);
     if let Some(new) = renamed {
@@ -70,6 +71,7 @@ pub(super) fn added(plan: &mut Plan, path: &str, after: &Collection, field: &Fie
         loses: loses.to_owned(),
         concerned,
         checked: true,
+        rewrites: false,
     };
     let rename = plan.proposed.renames.iter().find(|(new, ..)| new == name);
     if let Some((_, old, file)) = rename.filter(|_| plan.proposed.rebuild.is_none()) {
@@ -154,6 +156,7 @@ fn refuse_changes(
             concerned: Some(concerned),
             // Values of one type may look like those of another.
             checked: class == Class::NeedsDecision && old.kind == new.kind,
+            rewrites: old.kind != new.kind && new.kind == FieldType::RichText,
         };
         plan.refuse(&after.name, refused, remedy);
     };
@@ -167,7 +170,13 @@ fn refuse_changes(
     }
     if !convert::keeps_values(old.kind, new.kind) && !same_storage(old.kind, new.kind) {
         let description = format!("the type changes from {} to {}", old.kind.name(), new.kind.name());
-        let (class, loses) = if convert::is_lossless(old.kind, new.kind) {
+        let (class, loses) = if new.kind == FieldType::RichText {
+            (
+                Class::Destructive,
+                "values that are no clean HTML: they have to be escaped or cleaned, which a migration without operations \
+                 does not do",
+            )
+        } else if convert::is_lossless(old.kind, new.kind) {
             (
                 Class::NeedsDecision,
                 "nothing, but there is more than one way to convert the values",
