@@ -177,6 +177,14 @@ async fn without_the_database_writes_are_asked_to_come_back_and_then_work() {
             if told { Ok(()) } else { Err(reply) }
         })
         .await;
+        for path in ["/health", "/health/ready"] {
+            eventually("health tells that the database is away", || async {
+                let reply = http.get(path).await;
+                if reply.status == 503 { Ok(()) } else { Err(reply) }
+            })
+            .await;
+        }
+        assert_eq!(http.get("/health/live").await.status, 200);
     }
     cluster.restart(Part::Database, 0).await;
     let took = say_until_heard(&cluster.gateway(0), "back").await;

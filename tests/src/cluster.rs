@@ -310,6 +310,21 @@ impl Cluster {
         Process::start(&launch).end().await
     }
 
+    /// Runs `alyx <args>` in the project's folder, on this cluster's database: exit code and everything it printed.
+    pub async fn run_on_database(&self, project: &Project, args: &[&str]) -> (Option<i32>, String) {
+        let database = format!("http://{}", self.database.address());
+        let launch = Launch {
+            program: alyx(),
+            args: words(args),
+            env: owned(&[
+                ("ALYX_DATABASE_TURSO_ENABLED", "true"),
+                ("ALYX_DATABASE_TURSO_URL", &database),
+            ]),
+            dir: project.path().to_path_buf(),
+        };
+        Process::start(&launch).end().await
+    }
+
     /// The address of the admin API, and the operators' token.
     pub fn admin(&self) -> (String, String) {
         let address = self.node(Part::ControlPlane, 0).admin;
