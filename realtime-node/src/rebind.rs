@@ -133,6 +133,7 @@ impl Rebind<'_> {
             Filter::And(parts) => Filter::And(all(parts)?),
             Filter::Or(parts) => Filter::Or(all(parts)?),
             Filter::Not(inner) => Filter::Not(Box::new(self.filter(inner)?)),
+            Filter::Untrue(inner) => Filter::Untrue(Box::new(self.filter(inner)?)),
             Filter::Compare { field, op, value } => Filter::Compare {
                 field: self.field(*field)?,
                 op: *op,
@@ -165,7 +166,7 @@ impl Rebind<'_> {
             },
             Filter::Through(through) => Filter::Through(Box::new(self.through(through)?)),
             // No live query has one: `parse_query_json` reads none of them.
-            Filter::Mentions { .. } | Filter::Found { .. } => {
+            Filter::Exists(_) | Filter::Mentions { .. } | Filter::Found { .. } => {
                 return Err(changed(self.new, "has lost what the query asked"));
             }
             Filter::IsNull { field } => Filter::IsNull {

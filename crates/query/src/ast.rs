@@ -47,8 +47,36 @@ pub enum Filter {
     Found { expression: Arc<str> },
     /// A filter over the document that the field refers to; where there is none, over a row of nulls.
     Through(Box<Through>),
+    /// Another collection has such a document. Never unknown.
+    Exists(Box<Exists>),
+    /// The filter within is false or unknown. Never unknown.
+    Untrue(Box<Filter>),
     /// `field IS NULL`.
     IsNull { field: usize },
+}
+
+/// See [`Filter::Exists`].
+#[derive(Debug, Clone)]
+pub struct Exists {
+    /// The field of the row whose value the document has in `target`; false where that is null. `None`: any document
+    /// that passes the filter will do, whatever the row is.
+    pub field: Option<usize>,
+    /// Where the document is looked for.
+    pub collection: Arc<Collection>,
+    /// See `field`.
+    pub target: usize,
+    /// What the document passes.
+    pub filter: Filter,
+}
+
+/// As for [`Through`].
+impl PartialEq for Exists {
+    fn eq(&self, other: &Self) -> bool {
+        self.field == other.field
+            && self.target == other.target
+            && self.collection.name == other.collection.name
+            && self.filter == other.filter
+    }
 }
 
 /// See [`Filter::Through`].
@@ -93,6 +121,8 @@ pub enum PathTest {
     EndsWith(Arc<str>),
     /// As [`Filter::JsonContains`], about the value at the path.
     Contains(JsonNeedle),
+    /// It is an array with that element or an object with that key; unknown unless it is one of the two.
+    Holds(JsonNeedle),
 }
 
 impl Filter {
@@ -111,8 +141,8 @@ impl Filter {
     pub fn is_local(&self) -> bool {
         match self {
             Self::And(parts) | Self::Or(parts) => parts.iter().all(Self::is_local),
-            Self::Not(inner) => inner.is_local(),
-            Self::Through(_) | Self::Found { .. } => false,
+            Self::Not(inner) | Self::Untrue(inner) => inner.is_local(),
+            Self::Through(_) | Self::Exists(_) | Self::Found { .. } => false,
             Self::Compare { .. }
             | Self::In { .. }
             | Self::Like { .. }
@@ -129,7 +159,7 @@ impl Filter {
     pub fn throughs(&self) -> Vec<&Through> {
         match self {
             Self::And(parts) | Self::Or(parts) => parts.iter().flat_map(Self::throughs).collect(),
-            Self::Not(inner) => inner.throughs(),
+            Self::Not(inner) | Self::Untrue(inner) => inner.throughs(),
             Self::Through(through) => vec![through],
             Self::Compare { .. }
             | Self::In { .. }
@@ -140,6 +170,7 @@ impl Filter {
             | Self::Path { .. }
             | Self::Mentions { .. }
             | Self::Found { .. }
+            | Self::Exists(_)
             | Self::IsNull { .. } => Vec::new(),
         }
     }
@@ -156,7 +187,8 @@ impl Filter {
             Self::And(parts) | Self::Or(parts) => {
                 return parts.iter().for_each(|part| part.note_fields(fields));
             }
-            Self::Not(inner) => return inner.note_fields(fields),
+            Self::Not(inner) | Self::Untrue(inner) => return inner.note_fields(fields),
+            Self::Exists(exists) => exists.field.as_slice(),
             Self::Mentions { fields, .. } => fields,
             Self::Found { .. } => return,
             Self::Through(through) => std::slice::from_ref(&through.field),

@@ -129,6 +129,17 @@ fn put_filter(out: &mut Vec<u8>, filter: &Filter) {
             out.push(14);
             put_bytes(out, expression.as_bytes());
         }
+        Filter::Untrue(inner) => {
+            out.push(15);
+            put_filter(out, inner);
+        }
+        Filter::Exists(exists) => {
+            out.push(16);
+            put_number(out, exists.field.map_or(0, |field| field as u64 + 1));
+            put_bytes(out, exists.collection.name.as_bytes());
+            put_number(out, exists.target as u64);
+            put_filter(out, &exists.filter);
+        }
         Filter::Through(through) => {
             leaf(out, 12, through.field);
             put_bytes(out, through.collection.name.as_bytes());
@@ -177,6 +188,10 @@ fn put_test(out: &mut Vec<u8>, test: &PathTest) {
         }
         PathTest::Contains(needle) => {
             out.push(7);
+            put_needle(out, needle);
+        }
+        PathTest::Holds(needle) => {
+            out.push(8);
             put_needle(out, needle);
         }
     }

@@ -23,8 +23,15 @@ pub fn passes(collection: &Collection, key: Value, filter: &Filter) -> Statement
     sql.column(collection.primary());
     sql.push(" = ");
     sql.param(key);
-    sql.push(" AND ");
-    sql.filter(filter);
+    sql.and(filter);
+    sql.finish()
+}
+
+/// Whether a filter holds that asks about no row: what it says is about other collections. `collection` is any.
+pub fn holds(collection: &Collection, filter: &Filter) -> Statement {
+    let mut sql = Writer::new(collection);
+    sql.push("SELECT 1 WHERE 1");
+    sql.and(filter);
     sql.finish()
 }
 
@@ -161,6 +168,7 @@ fn widened(collection: &Collection, filter: &Filter, positive: bool) -> Filter {
         Filter::And(parts) => Filter::And(all(parts)),
         Filter::Or(parts) => Filter::Or(all(parts)),
         Filter::Not(inner) => Filter::Not(Box::new(widened(collection, inner, !positive))),
+        Filter::Untrue(inner) => Filter::Untrue(Box::new(widened(collection, inner, !positive))),
         Filter::Compare { field, .. }
         | Filter::In { field, .. }
         | Filter::Like { field, .. }
@@ -183,6 +191,7 @@ fn widened(collection: &Collection, filter: &Filter, positive: bool) -> Filter {
         | Filter::Path { .. }
         | Filter::Mentions { .. }
         | Filter::Through(_)
+        | Filter::Exists(_)
         | Filter::Found { .. }
         | Filter::IsNull { .. } => {
             if positive {

@@ -69,6 +69,11 @@ impl Filter {
                 None => through.filter.eval(&[]),
                 Some(value) => of_referred(through, value),
             },
+            Self::Exists(exists) => match exists.field {
+                Some(field) if known(row, field).is_none() => Some(false),
+                Some(_) | None => None,
+            },
+            Self::Untrue(inner) => Some(inner.eval_with(row, of_referred) != Some(true)),
             Self::IsNull { field } => Some(known(row, *field).is_none()),
         }
     }
@@ -102,6 +107,7 @@ impl PathTest {
             Self::Like(pattern) => Some(like(pattern.as_bytes(), &text()?)),
             Self::EndsWith(end) => Some(text()?.ends_with(end.as_bytes())),
             Self::Contains(needle) => Some(json_contains(raw, needle)),
+            Self::Holds(needle) => raw.starts_with(['[', '{']).then(|| json_contains(raw, needle)),
         }
     }
 }

@@ -24,7 +24,7 @@ pub enum Step {
     Place(u32),
 }
 
-/// Steps from the top of a json value, one at least.
+/// Steps from the top of a json value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonPath {
     steps: Vec<Step>,
@@ -61,6 +61,14 @@ impl JsonPath {
         }
         let sql = sql(&steps);
         Ok(Self { steps, sql })
+    }
+
+    /// The whole value. It is written as nothing, which [`JsonPath::parse`] does not take.
+    pub fn root() -> Self {
+        Self {
+            steps: Vec::new(),
+            sql: sql(&[]),
+        }
     }
 
     /// As SQLite writes it: `$."a"[0]`.

@@ -24,10 +24,13 @@ mod sql;
 mod statements;
 
 pub use aggregate::{Aggregate, AggregateSort, Bucket, Figure, Function, Group, Measure, SortBy};
-pub use ast::{CompareOp, Filter, JsonNeedle, PathTest, Query, SortKey, Through};
+pub use ast::{CompareOp, Exists, Filter, JsonNeedle, PathTest, Query, SortKey, Through};
 pub use canonical::equality_keys;
-pub use conditions::{documents_unchanged, passes, query_unchanged, referring};
+pub use conditions::{documents_unchanged, holds, passes, query_unchanged, referring};
 pub use expand::Expand;
 pub use json_path::{JsonPath, Step};
-pub use parse::{ListParams, OneParams, Reach, Scope, parse_filter_json, parse_query_json};
-pub use statements::{adjust, delete, get, insert, insert_returns, put, reserve_keys, set, update, upsert};
+pub use parse::{ListParams, OneParams, Reach, Scope, parse_filter_json, parse_query_json, prefix_end};
+pub use statements::{
+    adjust, delete, delete_if, get, get_if, insert, insert_returns, put, reserve_keys, set, update,
+    update_if, upsert,
+};

@@ -56,9 +56,32 @@ fn normal(filter: Filter, negated: bool) -> Filter {
             through.filter = normal(through.filter, negated);
             Filter::Through(through)
         }
-        leaf if negated => Filter::Not(Box::new(leaf)),
-        leaf => leaf,
+        Filter::Exists(mut exists) => {
+            exists.filter = normal(exists.filter, false);
+            if exists.filter == Filter::FALSE {
+                return constant(negated);
+            }
+            leaf(Filter::Exists(exists), negated)
+        }
+        Filter::Untrue(inner) => match normal(*inner, false) {
+            inner if inner.is_true() => constant(negated),
+            inner if inner == Filter::FALSE => constant(!negated),
+            inner => leaf(Filter::Untrue(Box::new(inner)), negated),
+        },
+        other => leaf(other, negated),
     }
+}
+
+fn leaf(filter: Filter, negated: bool) -> Filter {
+    if negated {
+        Filter::Not(Box::new(filter))
+    } else {
+        filter
+    }
+}
+
+fn constant(truth: bool) -> Filter {
+    if truth { Filter::TRUE } else { Filter::FALSE }
 }
 
 fn all(parts: impl Iterator<Item = Filter>) -> Filter {

@@ -20,6 +20,7 @@ use std::fmt;
 use alyx_core::{Error, ErrorKind};
 use alyx_schema::Collection;
 
+pub use condition::prefix_end;
 pub use filter::parse_filter_json;
 pub use params::{ListParams, OneParams};
 pub use query::parse_query_json;

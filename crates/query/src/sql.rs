@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use alyx_core::{Statement, Value};
 use alyx_schema::{Collection, row_number, search_table};
 
-use crate::ast::{CompareOp, Filter, Query, SortKey, Through};
+use crate::ast::{CompareOp, Exists, Filter, Query, SortKey, Through};
 
 impl Query {
     /// The page of rows that the query asks for, in its order. A row has one value per field of the collection;
@@ -236,6 +236,19 @@ impl<'c> Writer<'c> {
         }
     }
 
+    /// One more condition, after others.
+    pub(crate) fn and(&mut self, filter: &Filter) {
+        if filter.is_true() {
+            return;
+        }
+        self.push(" AND ");
+        if filter.is_local() {
+            self.filter(filter);
+        } else {
+            self.filter(&filter.clone().normalize());
+        }
+    }
+
     /// Between the filter and another condition.
     fn and_where(&mut self, filter: &Filter) {
         self.push(if filter.is_true() { " WHERE " } else { " AND " });
@@ -284,6 +297,12 @@ impl<'c> Writer<'c> {
             Filter::Mentions { fields, text } => self.mentions(fields, text),
             Filter::Found { expression } => self.found(expression),
             Filter::Through(through) => self.through(through),
+            Filter::Exists(exists) => self.exists(exists),
+            Filter::Untrue(inner) => {
+                self.push("((");
+                self.filter(inner);
+                self.push(") IS NOT TRUE)");
+            }
             Filter::IsNull { field } => self.is_null(*field),
         }
     }
@@ -351,6 +370,33 @@ impl<'c> Writer<'c> {
             self.inside(&through.collection, |sql| sql.column(through.target));
             self.push(" IS NOT NULL))");
         }
+    }
+
+    /// The tests for null keep it from being unknown.
+    fn exists(&mut self, exists: &Exists) {
+        self.push("(");
+        if let Some(field) = exists.field {
+            self.column(field);
+            self.push(" IS NOT NULL AND ");
+            self.column(field);
+            self.push(" IN (SELECT ");
+        } else {
+            self.push("EXISTS (SELECT 1");
+        }
+        self.inside(&exists.collection, |sql| {
+            if exists.field.is_some() {
+                sql.column(exists.target);
+            }
+            sql.push(" FROM ");
+            sql.table();
+            sql.push(" AS t WHERE ");
+            if exists.field.is_some() {
+                sql.column(exists.target);
+                sql.push(" IS NOT NULL AND ");
+            }
+            sql.filter(&exists.filter);
+        });
+        self.push("))");
     }
 
     /// `field IN (SELECT target FROM collection WHERE `. The inner `t` hides the outer one, which is not needed there.

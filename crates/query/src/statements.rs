@@ -3,6 +3,7 @@
 use alyx_core::{Row, Statement, Value};
 use alyx_schema::{Collection, DefaultValue, FieldType};
 
+use crate::ast::Filter;
 use crate::sql::Writer;
 
 /// Whether [`insert`] returns the stored row: only where the database makes the primary key.
@@ -59,8 +60,18 @@ pub fn insert(collection: &Collection, row: Row) -> Statement {
 /// Sets the given fields of the document with that key. Returns the whole stored row, or none where there is no such
 /// document. Without changes nothing is written: the statement is then [`get`].
 pub fn update(collection: &Collection, key: Value, changes: Vec<(usize, Value)>) -> Statement {
+    update_if(collection, key, changes, &Filter::TRUE)
+}
+
+/// The same, where the document passes the filter.
+pub fn update_if(
+    collection: &Collection,
+    key: Value,
+    changes: Vec<(usize, Value)>,
+    filter: &Filter,
+) -> Statement {
     if changes.is_empty() {
-        return get(collection, key);
+        return get_if(collection, key, filter);
     }
     let mut sql = Writer::new(collection);
     sql.push("UPDATE ");
@@ -75,6 +86,7 @@ pub fn update(collection: &Collection, key: Value, changes: Vec<(usize, Value)>)
         sql.param(value);
     }
     by_key(&mut sql, collection, key);
+    sql.and(filter);
     sql.returning();
     sql.finish()
 }
@@ -182,16 +194,27 @@ pub fn reserve_keys(collection: &Collection, count: usize) -> [Statement; 2] {
 
 /// Deletes the document with that key; affects no row where there is none.
 pub fn delete(collection: &Collection, key: Value) -> Statement {
+    delete_if(collection, key, &Filter::TRUE)
+}
+
+/// The same, where the document passes the filter.
+pub fn delete_if(collection: &Collection, key: Value, filter: &Filter) -> Statement {
     let mut sql = Writer::new(collection);
     sql.push("DELETE FROM ");
     sql.table();
     sql.push(" AS t");
     by_key(&mut sql, collection, key);
+    sql.and(filter);
     sql.finish()
 }
 
 /// The whole row of the document with that key.
 pub fn get(collection: &Collection, key: Value) -> Statement {
+    get_if(collection, key, &Filter::TRUE)
+}
+
+/// The same, where the document passes the filter.
+pub fn get_if(collection: &Collection, key: Value, filter: &Filter) -> Statement {
     let mut sql = Writer::new(collection);
     sql.push("SELECT ");
     sql.columns(|_| true);
@@ -199,6 +222,7 @@ pub fn get(collection: &Collection, key: Value) -> Statement {
     sql.table();
     sql.push(" AS t");
     by_key(&mut sql, collection, key);
+    sql.and(filter);
     sql.finish()
 }
 

@@ -248,7 +248,7 @@ fn affix(subject: &Subject<'_>, operator: &str, operand: Operand<'_>) -> Result<
 }
 
 /// The least text after all that begin with this one; none where there is none.
-pub(super) fn prefix_end(start: &str) -> Option<String> {
+pub fn prefix_end(start: &str) -> Option<String> {
     let mut end = start.to_owned();
     while let Some(last) = end.pop() {
         // Surrogates are no characters, and the step over them is all that `..=` needs to make.

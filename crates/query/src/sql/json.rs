@@ -27,7 +27,8 @@ impl Writer<'_> {
         self.readable(field);
         self.push(") THEN 0 ELSE CASE ");
         self.json_type(subject);
-        self.contains(subject, needle);
+        self.held(subject, needle);
+        self.part(subject, needle);
         self.push(" ELSE 0 END END");
     }
 
@@ -58,9 +59,11 @@ impl Writer<'_> {
             PathTest::Number { op, number } => self.number(subject, *op, number),
             PathTest::Contains(needle) => {
                 self.push(" WHEN 'null' THEN NULL");
-                self.contains(subject, needle);
+                self.held(subject, needle);
+                self.part(subject, needle);
                 self.push(" WHEN 'true' THEN 0 WHEN 'false' THEN 0 WHEN 'integer' THEN 0 WHEN 'real' THEN 0");
             }
+            PathTest::Holds(needle) => self.held(subject, needle),
             PathTest::Text { .. } | PathTest::TextIn(_) | PathTest::Like(_) | PathTest::EndsWith(_) => {
                 self.push(" WHEN 'text' THEN ");
                 self.text(subject, test);
@@ -118,8 +121,8 @@ impl Writer<'_> {
         self.push(")");
     }
 
-    /// The branches of a `CASE` over the subject's type.
-    fn contains(&mut self, subject: Subject, needle: &JsonNeedle) {
+    /// The branches of a `CASE` over the subject's type for what has parts.
+    fn held(&mut self, subject: Subject, needle: &JsonNeedle) {
         self.push(" WHEN 'array' THEN EXISTS (SELECT 1 FROM ");
         self.call("json_each", subject);
         self.push(" AS e WHERE ");
@@ -131,21 +134,30 @@ impl Writer<'_> {
             JsonNeedle::Number(number) => self.number_element(subject, number),
             JsonNeedle::Text(text) => {
                 self.push("e.type = 'text' AND e.value = ");
-                let number = self.param(Value::Text(text.clone()));
+                self.param(Value::Text(text.clone()));
                 self.push(") WHEN 'object' THEN EXISTS (SELECT 1 FROM ");
                 self.call("json_each", subject);
                 self.push(" AS e WHERE e.key = ");
-                self.param_again(number);
-                self.push(") WHEN 'text' THEN instr(");
+                self.param_again(self.params.len());
+                return self.push(")");
+            }
+        }
+        self.push(") WHEN 'object' THEN 0");
+    }
+
+    /// The branch for text, of which the needle may be a part. Comes right after [`Writer::held`].
+    fn part(&mut self, subject: Subject, needle: &JsonNeedle) {
+        self.push(" WHEN 'text' THEN ");
+        match needle {
+            JsonNeedle::Bool(_) | JsonNeedle::Number(_) => self.push("0"),
+            JsonNeedle::Text(_) => {
+                let number = self.params.len();
+                self.push("instr(");
                 self.value(subject);
                 self.push(",");
                 self.param_again(number);
-                return self.push(") > 0");
+                self.push(") > 0");
             }
-        }
-        self.push(")");
-        if subject.path.is_some() {
-            self.push(" WHEN 'object' THEN 0 WHEN 'text' THEN 0");
         }
     }
 
@@ -236,7 +248,11 @@ impl Writer<'_> {
                 self.param(Value::Text(pattern.clone()));
             }
             PathTest::EndsWith(end) => self.ends_with(end, |sql| sql.value(subject)),
-            PathTest::Exists | PathTest::Bool(_) | PathTest::Number { .. } | PathTest::Contains(_) => {}
+            PathTest::Exists
+            | PathTest::Bool(_)
+            | PathTest::Number { .. }
+            | PathTest::Contains(_)
+            | PathTest::Holds(_) => {}
         }
     }
 }

@@ -71,7 +71,8 @@ fn filter(collection: &Collection) -> BoxedStrategy<Filter> {
         prop_oneof![
             vec(inner.clone(), 0..4).prop_map(Filter::And),
             vec(inner.clone(), 0..4).prop_map(Filter::Or),
-            inner.prop_map(|filter| Filter::Not(Box::new(filter))),
+            inner.clone().prop_map(|filter| Filter::Not(Box::new(filter))),
+            inner.prop_map(|filter| Filter::Untrue(Box::new(filter))),
         ]
     })
     .boxed()

@@ -212,6 +212,7 @@ pub(crate) fn path_test() -> impl Strategy<Value = PathTest> {
         1 => pattern().prop_map(|pattern| PathTest::Like(pattern.into())),
         1 => select(&["a", "b", "ab", "\u{1F600}"][..]).prop_map(|end| PathTest::EndsWith(end.into())),
         2 => needle().prop_map(PathTest::Contains),
+        2 => needle().prop_map(PathTest::Holds),
     ]
 }
 

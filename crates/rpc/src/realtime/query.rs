@@ -1,6 +1,7 @@
 //! A query on its way from a gateway to a realtime node, whose schema may be another revision.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use alyx_core::{Error, ErrorKind, Result};
 use alyx_proto::realtime as wire;
@@ -69,6 +70,7 @@ impl<'q> Names<'q> {
             Filter::And(parts) => Node::And(self.filters(parts)),
             Filter::Or(parts) => Node::Or(self.filters(parts)),
             Filter::Not(inner) => Node::Not(Box::new(self.filter(inner))),
+            Filter::Untrue(inner) => Node::Untrue(Box::new(self.filter(inner))),
             Filter::Compare { field, op, value } => Node::Compare(wire::Compared {
                 field: self.field(*field),
                 op: op_to_wire(*op).into(),
@@ -92,7 +94,7 @@ impl<'q> Names<'q> {
             }),
             Filter::Through(through) => Node::Through(Box::new(self.through(through))),
             // No live query has one: `parse_query_json` reads none of them. The other side refuses it.
-            Filter::Mentions { .. } | Filter::Found { .. } => {
+            Filter::Exists(_) | Filter::Mentions { .. } | Filter::Found { .. } => {
                 return wire::Filter { node: None };
             }
             Filter::IsNull { field } => Node::IsNull(wire::IsNull {
@@ -154,10 +156,15 @@ fn test_to_wire(test: &PathTest) -> wire::path_condition::Test {
         }),
         PathTest::Like(pattern) => Test::Like(pattern.as_ref().to_owned()),
         PathTest::EndsWith(end) => Test::EndsWith(end.as_ref().to_owned()),
-        PathTest::Contains(needle) => Test::Contains(wire::JsonContains {
-            field: 0,
-            needle: Some(needle_to_wire(needle)),
-        }),
+        PathTest::Contains(needle) => Test::Contains(needle_alone(needle)),
+        PathTest::Holds(needle) => Test::Holds(needle_alone(needle)),
+    }
+}
+
+fn needle_alone(needle: &JsonNeedle) -> wire::JsonContains {
+    wire::JsonContains {
+        field: 0,
+        needle: Some(needle_to_wire(needle)),
     }
 }
 
@@ -280,6 +287,7 @@ impl<'s> Places<'s> {
             Node::And(filters) => Filter::And(self.filters(filters)?),
             Node::Or(filters) => Filter::Or(self.filters(filters)?),
             Node::Not(inner) => Filter::Not(Box::new(self.filter(Some(*inner))?)),
+            Node::Untrue(inner) => Filter::Untrue(Box::new(self.filter(Some(*inner))?)),
             Node::Compare(compared) => {
                 let op =
                     op_from_wire(compared.op()).ok_or_else(|| broken("an operator that is not known"))?;
@@ -319,9 +327,7 @@ impl<'s> Places<'s> {
             },
             Node::Path(condition) => Filter::Path {
                 field: self.field(condition.field)?,
-                path: JsonPath::parse(&condition.path)
-                    .map_err(|_| broken("a path that cannot be read"))?
-                    .into(),
+                path: Arc::new(path_from_wire(&condition.path)?),
                 test: test_from_wire(condition.test)?,
             },
             Node::Through(through) => Filter::Through(Box::new(self.through(*through)?)),
@@ -366,6 +372,13 @@ impl<'s> Places<'s> {
     }
 }
 
+fn path_from_wire(path: &str) -> Result<JsonPath> {
+    if path.is_empty() {
+        return Ok(JsonPath::root());
+    }
+    JsonPath::parse(path).map_err(|_| broken("a path that cannot be read"))
+}
+
 fn needle_from_wire(needle: Option<wire::json_contains::Needle>) -> Result<JsonNeedle> {
     use wire::json_contains::Needle;
     Ok(match needle.ok_or_else(|| broken("nothing to look for"))? {
@@ -395,6 +408,7 @@ fn test_from_wire(test: Option<wire::path_condition::Test>) -> Result<PathTest> 
         Test::Like(pattern) => PathTest::Like(pattern.into()),
         Test::EndsWith(end) => PathTest::EndsWith(end.into()),
         Test::Contains(contains) => PathTest::Contains(needle_from_wire(contains.needle)?),
+        Test::Holds(contains) => PathTest::Holds(needle_from_wire(contains.needle)?),
     })
 }
 

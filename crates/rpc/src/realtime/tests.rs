@@ -72,7 +72,8 @@ fn path_test() -> impl Strategy<Value = PathTest> {
         vec(".{0,8}", 0..4).prop_map(|texts| PathTest::TextIn(texts.into_iter().map(Into::into).collect())),
         ".{0,8}".prop_map(|pattern| PathTest::Like(pattern.into())),
         ".{1,8}".prop_map(|end| PathTest::EndsWith(end.into())),
-        needle.prop_map(PathTest::Contains),
+        needle.clone().prop_map(PathTest::Contains),
+        needle.prop_map(PathTest::Holds),
     ]
 }
 
@@ -105,7 +106,11 @@ fn filter() -> impl Strategy<Value = Filter> {
         }),
         (field.clone(), path_test()).prop_map(|(field, test)| Filter::Path {
             field,
-            path: Arc::new(JsonPath::parse("a.0.b c").expect("a sound path")),
+            path: Arc::new(if field % 2 == 0 {
+                JsonPath::root()
+            } else {
+                JsonPath::parse("a.0.b c").expect("a sound path")
+            }),
             test,
         }),
         field.prop_map(|field| Filter::IsNull { field }),
@@ -125,6 +130,7 @@ fn filter() -> impl Strategy<Value = Filter> {
             through,
             vec(inner.clone(), 0..6).prop_map(Filter::And),
             vec(inner.clone(), 0..6).prop_map(Filter::Or),
+            inner.clone().prop_map(|inner| Filter::Untrue(Box::new(inner))),
             inner.prop_map(|inner| Filter::Not(Box::new(inner))),
         ]
     })
