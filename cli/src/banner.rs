@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use alyx_config::Config;
-use alyx_schema::Access;
+use alyx_schema::Collection;
 use alyx_service::state::DesiredState;
 
 use crate::process::Mode;
@@ -102,7 +102,7 @@ impl Banner<'_> {
     fn open_to_the_world(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut open: Vec<String> = Vec::new();
         for (name, collection) in &self.state.schema.collections {
-            let operations = operations(collection.access);
+            let operations = operations(collection);
             if !operations.is_empty() {
                 open.push(format!("{name}: {}", operations.join(" ")));
             }
@@ -122,12 +122,14 @@ impl Banner<'_> {
     }
 }
 
-fn operations(access: Access) -> Vec<&'static str> {
+/// What no rule has to agree to.
+fn operations(collection: &Collection) -> Vec<&'static str> {
+    let (access, rules) = (&collection.access, &collection.rules);
     [
-        (access.create, "create"),
-        (access.read, "read"),
-        (access.update, "update"),
-        (access.delete, "delete"),
+        (access.create && rules.create.is_none(), "create"),
+        (access.read && rules.read.is_none(), "read"),
+        (access.update && rules.update.is_none(), "update"),
+        (access.delete && rules.delete.is_none(), "delete"),
     ]
     .into_iter()
     .filter_map(|(open, name)| open.then_some(name))

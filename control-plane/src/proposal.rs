@@ -27,7 +27,8 @@ pub(crate) struct Proposal {
 pub(crate) async fn read(source: String, options: &Options) -> Result<Candidate> {
     let path = options.schema_path.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let parsed = alyx_schema::parse(&source, "the proposed schema").map_err(Refusal::Broken)?;
+        let read = alyx_rules::read_schema(&source, "the proposed schema");
+        let (parsed, _) = read.map_err(Refusal::Broken)?;
         let folder = migrations::folder(&existing(&path));
         let migrations = migrations::read_all(&folder).map_err(Refusal::Disordered)?;
         Ok(Candidate {

@@ -68,7 +68,8 @@ pub(crate) fn read(path: &Path) -> Result<Candidate, Refusal> {
         return Err(unreadable(format!("it is larger than {} MiB", MAX_FILE >> 20)));
     }
     let source = fs::read_to_string(&path).map_err(|error| unreadable(reason(&error)))?;
-    let parsed = alyx_schema::parse(&source, &path.display().to_string()).map_err(Refusal::Broken)?;
+    let read = alyx_rules::read_schema(&source, &path.display().to_string());
+    let (parsed, _) = read.map_err(Refusal::Broken)?;
     let migrations = migrations::read_all(&migrations::folder(&path)).map_err(Refusal::Disordered)?;
     Ok(Candidate {
         file: Some(fingerprint(&source, &migrations)),

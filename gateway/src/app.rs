@@ -7,12 +7,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use alyx_config::Config;
-use alyx_core::Clock;
+use alyx_core::{Caller, Clock};
 use alyx_service::function::SharedFunctions;
 use alyx_service::health::SharedCheck;
 use alyx_service::state::{ControlPlane, DesiredState, StateWatch};
 use alyx_store::Store;
 
+use crate::authority::{Authority, RuleCache};
 use crate::cluster::peers::SharedPeers;
 use crate::documents::Documents;
 use crate::frontend::Frontend;
@@ -68,6 +69,8 @@ pub(crate) struct App {
     pub(crate) documents: Documents,
     /// Batches, conditional requests and transactions.
     pub(crate) engine: Engine,
+    /// The access rules of the schema that is served.
+    pub(crate) rules: RuleCache,
     /// The other gateways of a cluster.
     pub(crate) peers: SharedPeers,
     /// Open transactions.
@@ -80,5 +83,10 @@ impl App {
     /// The snapshot that is served now.
     pub(crate) fn desired(&self) -> Arc<DesiredState> {
         Arc::clone(&self.state.borrow())
+    }
+
+    /// What the caller may do now under the rules of that snapshot.
+    pub(crate) fn authority(&self, state: &DesiredState, caller: &Caller) -> Authority {
+        Authority::of(self.rules.of(&state.schema), caller, self.clock.now())
     }
 }

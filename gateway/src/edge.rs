@@ -7,7 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use alyx_core::{Error, TraceContext};
+use alyx_core::{Caller, Error, TraceContext};
 use alyx_service::trace;
 use axum::Router;
 use axum::body::Body;
@@ -101,10 +101,13 @@ impl Edge {
                 .insert(ALLOW, HeaderValue::from_static(route.allow()));
             return Ok(reply);
         }
+        // Who a request acts for is said by whoever checked its credentials.
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
         let context = Context {
             app: &self.app,
             tag,
             started,
+            caller: &caller,
             forwarded: false,
         };
         match route {

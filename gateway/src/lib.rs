@@ -10,6 +10,7 @@
 )]
 
 mod app;
+mod authority;
 mod body;
 mod cluster;
 mod connection;
@@ -49,6 +50,7 @@ pub use crate::cluster::peers::{PeerService, PeersOptions};
 pub use crate::cluster::realtime::{RemoteRealtime, RemoteRealtimeParts, RemoteRealtimeStats};
 
 use crate::app::{App, AppState};
+use crate::authority::RuleCache;
 use crate::cluster::peers::Peers;
 use crate::documents::Documents;
 use crate::edge::Edge;
@@ -139,6 +141,7 @@ impl Gateway {
             documents,
             engine,
             peers,
+            rules: RuleCache::default(),
             transactions,
             frontend,
         });

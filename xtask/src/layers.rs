@@ -23,6 +23,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("alyx-config", Layer::Pure),
     ("alyx-schema", Layer::Pure),
     ("alyx-query", Layer::Pure),
+    ("alyx-rules", Layer::Pure),
     ("alyx-proto", Layer::Pure),
     ("alyx-store", Layer::Adapter),
     ("alyx-bus", Layer::Adapter),

@@ -155,6 +155,39 @@ impl Filter {
         }
     }
 
+    /// Whether it asks for documents that the row's own references do not lead to.
+    pub fn looks_elsewhere(&self) -> bool {
+        self.any(&|part| matches!(part, Self::Exists(_)))
+    }
+
+    /// Whether it follows a reference to such a collection.
+    pub fn reaches(&self, wanted: &impl Fn(&Collection) -> bool) -> bool {
+        self.any(&|part| matches!(part, Self::Through(through) if wanted(&through.collection)))
+    }
+
+    /// Whether a part of it, itself included, is such a one; also within what references lead to.
+    fn any(&self, wanted: &impl Fn(&Self) -> bool) -> bool {
+        if wanted(self) {
+            return true;
+        }
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().any(|part| part.any(wanted)),
+            Self::Not(inner) | Self::Untrue(inner) => inner.any(wanted),
+            Self::Through(through) => through.filter.any(wanted),
+            Self::Exists(exists) => exists.filter.any(wanted),
+            Self::Compare { .. }
+            | Self::In { .. }
+            | Self::Like { .. }
+            | Self::Contains { .. }
+            | Self::JsonContains { .. }
+            | Self::EndsWith { .. }
+            | Self::Path { .. }
+            | Self::Mentions { .. }
+            | Self::Found { .. }
+            | Self::IsNull { .. } => false,
+        }
+    }
+
     /// The filters over other documents in this one, though not those within them.
     pub fn throughs(&self) -> Vec<&Through> {
         match self {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alyx_core::{Statement, Value};
 use alyx_schema::Collection;
 
+use crate::ast::Filter;
 use crate::sql::Writer;
 
 /// A field whose document is wanted in place of its key.
@@ -16,6 +17,8 @@ pub struct Expand {
     pub collection: Arc<Collection>,
     /// The field that it refers to: the primary one or a unique one.
     pub target: usize,
+    /// Which of those documents: the others are as if they were not there.
+    pub filter: Filter,
     /// What is wanted of those documents in turn.
     pub inner: Vec<Expand>,
 }
@@ -31,6 +34,7 @@ impl Expand {
         sql.table();
         sql.push(" AS t WHERE ");
         sql.membership(self.target, keys);
+        sql.and(&self.filter);
         sql.finish()
     }
 }

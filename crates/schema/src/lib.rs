@@ -19,7 +19,7 @@ pub use document::{
 };
 pub use model::{
     Access, Bucket, Collection, DefaultValue, Field, FieldType, FileRule, Format, Index, OnDelete, Reference,
-    Schema, SortOrder, Storage, Validation,
+    RuleText, RuleTexts, Schema, SortOrder, Storage, Validation,
 };
 pub use parse::{ParsedSchema, parse};
 pub use plan::{Class, Plan, Proposal, Step, Verdict, plan, plan_numbered};

@@ -39,8 +39,10 @@ pub struct Collection {
     pub indexes: Vec<Index>,
     /// Positions of the fields that the full-text index covers, in order; empty where there is none.
     pub search: Vec<usize>,
-    /// Who may do what.
+    /// Who may do what: false is nobody from outside. Where it is true, a rule may still have to agree.
     pub access: Access,
+    /// The rules that decide by an expression.
+    pub rules: RuleTexts,
     /// Position of the primary field in `fields`.
     pub(crate) primary: usize,
     /// Position by field name.
@@ -362,6 +364,41 @@ pub enum SortOrder {
     Asc,
     /// Descending.
     Desc,
+}
+
+/// A rule as its author wrote it, still to be compiled by `alyx-rules`, and where it stands.
+#[derive(Debug, Clone)]
+pub struct RuleText {
+    /// An expression.
+    pub text: std::sync::Arc<str>,
+    /// Dotted path of the option that holds it.
+    pub path: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+}
+
+/// The same rule is the same wherever it stands.
+impl PartialEq for RuleText {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for RuleText {}
+
+/// The rules of a collection that decide by an expression. Where there is none, [`Access`] alone decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleTexts {
+    /// Who may create documents.
+    pub create: Option<RuleText>,
+    /// Who may read which of them.
+    pub read: Option<RuleText>,
+    /// Who may change which of them, and how.
+    pub update: Option<RuleText>,
+    /// Who may delete which of them.
+    pub delete: Option<RuleText>,
 }
 
 /// Who may do what with a collection's documents: open to the world, or closed to all but functions.

@@ -128,10 +128,10 @@ fn read_file(root: &Node, walk: &mut Walk, schema: &mut Schema) {
     }
     let mut drafts = Vec::new();
     for entry in &named {
-        drafts.push(collection::read(walk, entry, fallback));
+        drafts.push(collection::read(walk, entry, &fallback));
     }
     let buckets = match options.get("buckets") {
-        Some(node) => bucket::read_all(walk, node, fallback),
+        Some(node) => bucket::read_all(walk, node, fallback.of_buckets()),
         None => Vec::new(),
     };
     reference::check(walk, &mut drafts);

@@ -331,7 +331,7 @@ fn same_key(before: &Collection, after: &Collection) -> bool {
 
 /// What is neither a field nor an index.
 fn change_settings(plan: &mut Plan, path: &str, before: &Collection, after: &Collection) {
-    if before.access != after.access {
+    if before.access != after.access || before.rules != after.rules {
         plan.safe(format!("{path}.rules"), "who may do what changes", None);
     }
     if before.description != after.description {

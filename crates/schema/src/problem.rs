@@ -28,7 +28,8 @@ pub struct SchemaErrors {
 }
 
 impl SchemaErrors {
-    pub(crate) fn new(mut problems: Vec<Problem>, file: &str, source: &str) -> Self {
+    /// At least one problem of the file with that name and text.
+    pub fn new(mut problems: Vec<Problem>, file: &str, source: &str) -> Self {
         problems.sort_by_key(|problem| (problem.line, problem.column));
         Self {
             problems,

@@ -81,7 +81,7 @@ fn a_collection_has_a_bounded_number_of_fields() {
 fn all_problems_are_reported_in_the_order_of_the_file() {
     let errors = errors(
         "collections:\n  posts:\n    fields:\n      title: {type: strnig}\n      n: {type: int, default: x}\n    \
-         rules: {read: doc.n > 1}\nfunctions: {}\n",
+         rules: {read: maybe}\nfunctions: {}\n",
     );
     let paths: Vec<&str> = errors
         .problems

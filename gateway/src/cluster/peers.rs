@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use alyx_core::{Error, Result};
+use alyx_core::{Caller, Error, Result};
 use alyx_proto::gateway as wire;
 use alyx_proto::gateway::gateway_client::GatewayClient;
 use alyx_proto::gateway::gateway_server::{Gateway, GatewayServer};
@@ -155,10 +155,13 @@ impl Gateway for PeerService {
         let request = request_from_wire(request.into_inner())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let tag = RequestTag::of(request.headers());
+        // Credentials are handed on with the request, and checked by whoever answers it.
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
         let context = Context {
             app: &self.app,
             tag: &tag,
             started: Instant::now(),
+            caller: &caller,
             forwarded: true,
         };
         let reply = match routes::dispatch(context, request).await {

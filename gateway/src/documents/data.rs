@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use super::find;
 use super::transactions::OpenTransactions;
 use crate::app::AppState;
+use crate::authority::Authority;
 use crate::transactions::{Id, Kind, Operation, Outcome, Shaped};
 
 /// Answers the `ctx.db` calls of one invocation, until its deadline, as a part of the trace in which it was made.
@@ -103,6 +104,7 @@ impl FunctionData {
             return documents.aggregate(&asked, self.deadline).await;
         }
         let arguments = Arguments::read(&call.args)?;
+        let system = Authority::system();
         match call.op {
             DataOp::List
             | DataOp::Aggregate
@@ -112,31 +114,34 @@ impl FunctionData {
             | DataOp::Rollback
             | DataOp::Within => {
                 let (id, params) = (arguments.id()?, OneParams::default());
-                let found = documents.get(collection, &id, &params, self.deadline).await;
+                let found = documents
+                    .get(&system, (collection, &id), &params, self.deadline)
+                    .await;
                 found.or_else(|error| null_if_missing(error, b"null"))
             }
             DataOp::Create => {
                 documents
-                    .create(collection, arguments.data()?, self.deadline)
+                    .create(&system, collection, arguments.data()?, self.deadline)
                     .await
             }
             DataOp::Update => {
                 let (id, data) = (arguments.id()?, arguments.data()?);
-                documents
-                    .update(collection, (&id, data), None, self.deadline)
-                    .await
+                let changed = documents
+                    .update(&system, (collection, &id), data, self.deadline)
+                    .await;
+                changed.map(|changed| changed.json)
             }
             DataOp::Upsert => {
                 let data = Bytes::copy_from_slice(arguments.data()?);
-                let upsert = Operation::new(Kind::Upsert, collection, Id::InData, data);
+                let upsert = Operation::new(Kind::Upsert, collection, (Id::InData, data), system);
                 let outcomes = self.app.engine.batch(&[upsert], self.deadline).await;
                 let outcomes = outcomes.map_err(Error::without_step)?.into_iter();
-                let outcomes: Vec<_> = outcomes.map(Outcome::unrestricted).collect();
+                let outcomes: Vec<Outcome> = outcomes.collect();
                 Ok(Shaped::single(&outcomes).body)
             }
             DataOp::Delete => {
                 let deleted = documents
-                    .delete(collection, &arguments.id()?, self.deadline)
+                    .delete(&system, (collection, &arguments.id()?), self.deadline)
                     .await;
                 deleted
                     .map(|()| Bytes::from_static(b"{\"deleted\":true}"))

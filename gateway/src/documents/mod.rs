@@ -1,7 +1,7 @@
 //! Reading and writing documents: what REST handlers and `ctx.db` have in common. Takes and gives JSON text;
 //! rows go straight from the store into the reply.
 //!
-//! Knows nothing of HTTP and asks nobody whether the caller may: [`permit`] is for those whose callers have to.
+//! Knows nothing of HTTP; what callers may do is said by an [`Authority`].
 
 mod aggregate;
 mod data;
@@ -14,39 +14,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use alyx_core::{Clock, Error, ErrorKind, Result, Row, Statement, Value};
-use alyx_query::{OneParams, insert_returns};
+use alyx_query::{Filter, OneParams, insert_returns, passes};
+use alyx_rules::Action;
 use alyx_schema::{Collection, parse_key, read_create, read_update, write_json};
 use alyx_service::state::DesiredState;
-use alyx_store::{Expect, Read, ReadCost, ReadReply, Rows, Store, Write, WriteStep};
+use alyx_store::{Condition, Expect, Read, ReadCost, ReadReply, Rows, Store, Write, WriteStep};
 use bytes::Bytes;
 
 pub(crate) use data::FunctionData;
 
+use crate::authority::{Authority, forbidden};
 use crate::metrics::Metrics;
 use totals::Totals;
 
 /// Room for one document in a reply, before its size is known.
 const DOCUMENT_BYTES: usize = 256;
-
-/// What is done to documents, as `access` in the schema grants it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
-    Create,
-    Read,
-    Update,
-    Delete,
-}
-
-impl Action {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Read => "read",
-            Self::Update => "update",
-            Self::Delete => "delete",
-        }
-    }
-}
 
 /// The collection of that name.
 ///
@@ -61,26 +43,12 @@ pub(crate) fn find<'s>(state: &'s DesiredState, name: &str) -> Result<&'s Arc<Co
     })
 }
 
-/// Whether callers from outside may do that.
-///
-/// Errors: `FORBIDDEN`. Said before anything is looked up, so it tells nothing about single documents.
-pub(crate) fn permit(collection: &Collection, action: Action) -> Result<()> {
-    let access = collection.access;
-    let open = match action {
-        Action::Create => access.create,
-        Action::Read => access.read,
-        Action::Update => access.update,
-        Action::Delete => access.delete,
-    };
-    if open {
-        return Ok(());
-    }
-    let message = format!(
-        "the schema does not let callers {} documents of `{}`",
-        action.word(),
-        collection.name
-    );
-    Err(Error::new(ErrorKind::Forbidden, "FORBIDDEN", message))
+/// A document after it was changed.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    pub(crate) json: Bytes,
+    /// Whether the caller may read it: otherwise this is nothing but its key.
+    pub(crate) whole: bool,
 }
 
 /// The service behind REST and `ctx.db`.
@@ -102,18 +70,19 @@ impl Documents {
         }
     }
 
-    /// One document.
+    /// One document that the caller may read.
     ///
-    /// Errors: `DOCUMENT_NOT_FOUND`, and what the store says.
+    /// Errors: `FORBIDDEN` where there is none, `DOCUMENT_NOT_FOUND`, and what the store says.
     pub(crate) async fn get(
         &self,
-        collection: &Collection,
-        id: &str,
+        authority: &Authority,
+        (collection, id): (&Collection, &str),
         params: &OneParams,
         deadline: Instant,
     ) -> Result<Bytes> {
+        let rule = authority.read(collection)?;
         let key = key_of(collection, id)?;
-        let row = self.row(collection, key, deadline).await?;
+        let row = self.row(collection, key, &rule, deadline).await?;
         let row = row.ok_or_else(|| not_found(collection, id))?;
         let fields = params.fields.as_deref();
         if params.expand.is_empty() {
@@ -129,69 +98,179 @@ impl Documents {
 
     /// Stores a new document and returns it.
     ///
-    /// Errors: `INVALID_JSON`, `VALIDATION_ERROR`, `UNIQUE_VIOLATION`, `FOREIGN_KEY_VIOLATION`, and what the
-    /// store says.
+    /// Errors: `FORBIDDEN`, `INVALID_JSON`, `VALIDATION_ERROR`, `UNIQUE_VIOLATION`, `FOREIGN_KEY_VIOLATION`, and what
+    /// the store says.
     pub(crate) async fn create(
         &self,
+        authority: &Authority,
         collection: &Collection,
         body: &[u8],
         deadline: Instant,
     ) -> Result<Bytes> {
         let row = read_create(collection, body, &self.clock.timestamp())?;
-        if insert_returns(collection) {
-            let statement = alyx_query::insert(collection, row);
-            let stored = self.write(statement, Expect::Row, deadline).await?;
-            let row = stored.rows.first().ok_or_else(|| no_row("insert"))?;
-            return Ok(document(collection, row, None));
+        let rule = authority.create(collection, &row)?;
+        let made_by_database = insert_returns(collection);
+        let known = (!made_by_database).then(|| document(collection, &row, None));
+        let mut steps = Vec::with_capacity(2);
+        if !rule.is_true() {
+            steps.push(WriteStep {
+                statement: alyx_query::holds(collection, &rule),
+                expect: Expect::Holds(Condition::Precondition),
+            });
         }
-        let json = document(collection, &row, None);
-        self.write(alyx_query::insert(collection, row), Expect::Row, deadline)
-            .await?;
-        Ok(json)
+        steps.push(WriteStep {
+            statement: alyx_query::insert(collection, row),
+            expect: Expect::Row,
+        });
+        let write = Write { steps, deadline };
+        let mut reply = self
+            .store
+            .write(write)
+            .await
+            .map_err(|error| match error.code() {
+                "PRECONDITION_FAILED" => forbidden(collection, Action::Create),
+                _ => error.without_step(),
+            })?;
+        if let Some(json) = known {
+            return Ok(json);
+        }
+        let stored = reply.steps.pop().ok_or_else(|| no_row("insert"))?;
+        let row = stored.rows.first().ok_or_else(|| no_row("insert"))?;
+        Ok(document(collection, row, None))
     }
 
-    /// Changes the fields that `body` names and returns the document; of its fields only `fields` (`None`: all).
+    /// Changes the fields that `body` names and returns the document, if the caller may read it.
     ///
-    /// Errors: as [`Self::create`], and `DOCUMENT_NOT_FOUND`.
+    /// Errors: as [`Self::create`], and `DOCUMENT_NOT_FOUND`; where a rule refuses, `FORBIDDEN` to whom may know that
+    /// there is such a document.
     pub(crate) async fn update(
         &self,
-        collection: &Collection,
-        (id, body): (&str, &[u8]),
-        fields: Option<&[usize]>,
+        authority: &Authority,
+        (collection, id): (&Collection, &str),
+        body: &[u8],
         deadline: Instant,
-    ) -> Result<Bytes> {
+    ) -> Result<Changed> {
         let key = key_of(collection, id)?;
         let changes = read_update(collection, body, &self.clock.timestamp())?;
-        if changes.is_empty() {
-            let row = self.row(collection, key, deadline).await?;
-            let row = row.ok_or_else(|| not_found(collection, id))?;
-            return Ok(document(collection, &row, fields));
-        }
-        let statement = alyx_query::update(collection, key, changes);
-        let stored = self.write(statement, Expect::Any, deadline).await?;
-        let row = stored.rows.first().ok_or_else(|| not_found(collection, id))?;
-        Ok(document(collection, row, fields))
+        let rule = authority.update(collection, &changes, &[])?;
+        let visible = authority.visible(collection);
+        let changed = if changes.is_empty() {
+            let row = self.row(collection, key.clone(), &rule, deadline).await?;
+            let seen = match &row {
+                Some(row) if visible.is_local() => visible.matches(row),
+                Some(_) => self.holds(collection, key.clone(), &visible, deadline).await?,
+                None => false,
+            };
+            row.map(|row| (row, seen))
+        } else {
+            let statement = alyx_query::update_if(collection, key.clone(), changes, &rule);
+            // Who could read it before learns nothing new from seeing it after.
+            let before = (!visible.is_local()).then(|| passes(collection, key.clone(), &visible));
+            let seen_before = before.is_some();
+            let steps = before.into_iter().chain([statement]).map(|statement| WriteStep {
+                statement,
+                expect: Expect::Any,
+            });
+            let steps = steps.collect();
+            let mut reply = self
+                .store
+                .write(Write { steps, deadline })
+                .await
+                .map_err(Error::without_step)?;
+            let row = reply.steps.pop().and_then(|mut rows| rows.rows.pop());
+            let seen = match (&row, reply.steps.first()) {
+                (Some(_), Some(before)) if seen_before => !before.rows.is_empty(),
+                (Some(row), _) => visible.matches(row),
+                (None, _) => false,
+            };
+            row.map(|row| (row, seen))
+        };
+        let Some((row, seen)) = changed else {
+            return Err(self
+                .refused(authority, (collection, id), Action::Update, &rule, deadline)
+                .await);
+        };
+        let key_only = [collection.primary()];
+        let fields = (!seen).then_some(key_only.as_slice());
+        Ok(Changed {
+            json: document(collection, &row, fields),
+            whole: seen,
+        })
     }
 
     /// Deletes a document.
     ///
-    /// Errors: `DOCUMENT_NOT_FOUND`, `FOREIGN_KEY_VIOLATION`, and what the store says.
-    pub(crate) async fn delete(&self, collection: &Collection, id: &str, deadline: Instant) -> Result<()> {
-        let statement = alyx_query::delete(collection, key_of(collection, id)?);
+    /// Errors: `DOCUMENT_NOT_FOUND`, `FORBIDDEN` as for [`Self::update`], `FOREIGN_KEY_VIOLATION`, and what the store
+    /// says.
+    pub(crate) async fn delete(
+        &self,
+        authority: &Authority,
+        (collection, id): (&Collection, &str),
+        deadline: Instant,
+    ) -> Result<()> {
+        let rule = authority.delete(collection)?;
+        let statement = alyx_query::delete_if(collection, key_of(collection, id)?, &rule);
         let done = self.write(statement, Expect::Any, deadline).await?;
         if done.affected == 0 {
-            return Err(not_found(collection, id));
+            return Err(self
+                .refused(authority, (collection, id), Action::Delete, &rule, deadline)
+                .await);
         }
         Ok(())
     }
 
-    async fn row(&self, collection: &Collection, key: Value, deadline: Instant) -> Result<Option<Row>> {
+    /// Why a write under a rule met no document.
+    async fn refused(
+        &self,
+        authority: &Authority,
+        (collection, id): (&Collection, &str),
+        action: Action,
+        rule: &Filter,
+        deadline: Instant,
+    ) -> Error {
+        let missing = not_found(collection, id);
+        let (false, Some(key)) = (rule.is_true(), parse_key(collection, id)) else {
+            return missing;
+        };
+        let visible = authority.visible(collection);
+        match self.holds(collection, key, &visible, deadline).await {
+            Ok(true) => forbidden(collection, action),
+            Ok(false) => missing,
+            Err(error) => error,
+        }
+    }
+
+    /// Whether there is a document with that key that passes the filter.
+    async fn holds(
+        &self,
+        collection: &Collection,
+        key: Value,
+        filter: &Filter,
+        deadline: Instant,
+    ) -> Result<bool> {
+        let statements = vec![passes(collection, key, filter)];
+        Ok(!first(self.scan(statements, deadline).await?)?.rows.is_empty())
+    }
+
+    /// The document with that key, where it passes the filter.
+    async fn row(
+        &self,
+        collection: &Collection,
+        key: Value,
+        filter: &Filter,
+        deadline: Instant,
+    ) -> Result<Option<Row>> {
+        if !filter.is_local() {
+            let statements = vec![alyx_query::get_if(collection, key, filter)];
+            return Ok(first(self.scan(statements, deadline).await?)?.rows.pop());
+        }
         let read = Read {
             statements: vec![alyx_query::get(collection, key)],
             cost: ReadCost::Point,
             deadline,
         };
-        Ok(first(self.store.read(read).await?)?.rows.pop())
+        let row = first(self.store.read(read).await?)?.rows.pop();
+        Ok(row.filter(|row| filter.matches(row)))
     }
 
     async fn scan(&self, statements: Vec<Statement>, deadline: Instant) -> Result<ReadReply> {

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use super::data::{Arguments, invalid, null_if_missing};
 use super::find;
 use crate::app::AppState;
+use crate::authority::Authority;
 use crate::transactions::{Id, Kind, Operation, Shaped, Transaction, unknown};
 
 /// Transactions that one invocation may have open at a time.
@@ -145,11 +146,11 @@ async fn run(
         Kind::Create | Kind::Update | Kind::Upsert => arguments.data()?,
         Kind::Get | Kind::Delete => b"{}",
     };
-    let operation = Operation::new(kind, collection, Id::InData, Bytes::new());
+    let operation = Operation::new(kind, collection, (Id::InData, Bytes::new()), Authority::system());
     let applied = transaction
         .apply(&app.engine, &operation, (id.as_deref(), data), deadline)
         .await;
-    let shaped = applied.map(|outcome| Shaped::single(&[outcome.unrestricted()]).body);
+    let shaped = applied.map(|outcome| Shaped::single(&[outcome]).body);
     match kind {
         Kind::Get => shaped.or_else(|error| null_if_missing(error, b"null")),
         Kind::Delete => shaped

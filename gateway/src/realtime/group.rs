@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alyx_core::{Error, Seq};
+use alyx_query::Filter;
 use alyx_schema::Collection;
 use alyx_service::realtime::{Document, GroupEvent, GroupId, WindowChange};
 use parking_lot::{Mutex, MutexGuard};
@@ -25,6 +26,9 @@ pub(super) struct Group {
     pub(super) public: Box<str>,
     /// The query as it was asked for, to be read again when the schema changes.
     pub(super) asked: serde_json::Value,
+    /// Its filter with what rules add for its subscribers, in terms of the schema that it was first read with; none where
+    /// they add nothing.
+    pub(super) ruled: Option<Filter>,
     state: Mutex<State>,
 }
 
@@ -97,7 +101,7 @@ impl Group {
     pub(super) fn new(
         public: Box<str>,
         collection: Arc<Collection>,
-        asked: serde_json::Value,
+        (asked, ruled): (serde_json::Value, Option<Filter>),
         key: GroupKey,
         link: GroupId,
         now: u32,
@@ -105,6 +109,7 @@ impl Group {
         Self {
             public,
             asked,
+            ruled,
             state: Mutex::new(State {
                 key,
                 collection,

@@ -8,10 +8,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use alyx_core::{Error, ErrorKind};
-use alyx_query::{Query, Reach, Scope, parse_query_json};
+use alyx_core::{Caller, Error, ErrorKind};
+use alyx_query::{Filter, Query, Reach, Scope, parse_query_json};
+use alyx_rules::Action;
+use alyx_schema::Collection;
 use alyx_service::realtime::{GroupCommand, GroupId, RealtimeService};
 use alyx_service::state::{DesiredState, StateWatch};
 use alyx_service::tasks::{OnEnd, Tasks};
@@ -19,6 +21,8 @@ use alyx_service::trace;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
+
+use crate::authority::{Authority, RuleCache};
 
 use super::connection::{Connection, End};
 use super::group::{Group, GroupKey, Left, Means, State};
@@ -78,6 +82,7 @@ pub(crate) struct Hub {
     pub(super) joined: AtomicBool,
     pub(super) subscriptions: AtomicUsize,
     state: StateWatch,
+    rules: RuleCache,
     admitted: AtomicUsize,
     stopping: AtomicBool,
     leaving: AtomicBool,
@@ -133,6 +138,7 @@ impl Hub {
             joined: AtomicBool::new(false),
             subscriptions: AtomicUsize::new(0),
             state: parts.state.clone(),
+            rules: RuleCache::default(),
             admitted: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
@@ -238,10 +244,16 @@ impl Hub {
     /// again.
     ///
     /// Errors: `COLLECTION_NOT_FOUND`, `FORBIDDEN`, those of reading the query, `REALTIME_BUSY`.
-    pub(super) fn group_of(&self, collection: &str, asked: &serde_json::Value) -> Result<Arc<Group>, Error> {
+    /// Callers whom the read rule lets see the same share the group.
+    pub(super) fn group_of(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        asked: &serde_json::Value,
+    ) -> Result<Arc<Group>, Error> {
         loop {
             let desired = Arc::clone(&self.state.borrow());
-            let query = read_query(&desired, collection, asked)?;
+            let (query, ruled) = self.read_query(&desired, caller, (collection, asked))?;
             let key = GroupKey {
                 schema: desired.schema_revision,
                 query: query.canonical(),
@@ -260,7 +272,8 @@ impl Hub {
             }
             let (public, link) = (self.fresh_public(), self.fresh_link());
             let collection = Arc::clone(&query.collection);
-            let group = Group::new(public, collection, asked.clone(), key.clone(), link, self.now());
+            let asked = (asked.clone(), ruled);
+            let group = Group::new(public, collection, asked, key.clone(), link, self.now());
             let group = Arc::new(group);
             index.by_key.insert(key, (link, Arc::clone(&group)));
             index.by_link.insert(link, Arc::clone(&group));
@@ -328,7 +341,7 @@ impl Hub {
                 .push_back(GroupCommand::Close { group: state.link });
         }
         index.forget(&state);
-        match read_query(&desired, &state.collection.name, &group.asked) {
+        match read_again(&desired, &state, group) {
             Ok(_) if state.is_empty() => state.close(),
             Ok(query) => {
                 let key = GroupKey {
@@ -386,24 +399,84 @@ fn open(group: GroupId, query: Query) -> GroupCommand {
     }
 }
 
-/// Reads a subscription's query, if its collection may be read at all.
-fn read_query(desired: &DesiredState, collection: &str, asked: &serde_json::Value) -> Result<Query, Error> {
-    let Some(known) = desired.schema.collection(collection) else {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            "COLLECTION_NOT_FOUND",
-            format!(
-                "there is no collection {:?}",
-                collection.chars().take(64).collect::<String>()
-            ),
-        ));
-    };
-    if !known.access.read {
-        return Err(Error::new(
-            ErrorKind::Forbidden,
-            "FORBIDDEN",
-            format!("documents of {collection} may not be read"),
-        ));
+impl Hub {
+    /// Reads a subscription's query, and its filter with what the caller's rules add to it, where they add anything.
+    fn read_query(
+        &self,
+        desired: &DesiredState,
+        caller: &Caller,
+        (collection, asked): (&str, &serde_json::Value),
+    ) -> Result<(Query, Option<Filter>), Error> {
+        let known = find(desired, collection)?;
+        let rules = self.rules.of(&desired.schema);
+        let authority = Authority::of(Arc::clone(&rules), caller, SystemTime::now());
+        authority.permit(known, Action::Read)?;
+        let rule = authority.read(known)?;
+        let query = parse_query_json(scope(desired, known), asked)?;
+        let plain = query.filter.clone().normalize();
+        let limited = authority.limited(&rule, query.filter.clone()).normalize();
+        if limited == plain {
+            return Ok((query, None));
+        }
+        let refuse = |why: &str| {
+            let message = format!(
+                "the read rule of `{collection}` {why}, which live queries cannot follow in this version: list the \
+                 documents instead"
+            );
+            Err(Error::new(ErrorKind::InvalidInput, "RULE_NOT_LIVE", message))
+        };
+        if limited.looks_elsewhere() {
+            return refuse("or of what the query refers to asks about other documents");
+        }
+        let by_time = rules
+            .rule(known, Action::Read)
+            .is_some_and(alyx_rules::Rule::uses_time);
+        if by_time && caller.is_bound_by_rules() {
+            return refuse("looks at the time of day");
+        }
+        Ok((under(query, Some(&limited)), Some(limited)))
     }
-    parse_query_json(Scope::new(&desired.schema, known, Reach::Caller), asked)
+}
+
+fn scope<'d>(desired: &'d DesiredState, collection: &'d Arc<Collection>) -> Scope<'d> {
+    Scope::new(&desired.schema, collection, Reach::Caller)
+}
+
+/// The query with that filter in place of its own, where there is one.
+fn under(query: Query, ruled: Option<&Filter>) -> Query {
+    match ruled {
+        None => query,
+        Some(filter) => Query {
+            filter: filter.clone(),
+            ..query
+        },
+    }
+}
+
+/// Reads a group's query once more. Under another schema its subscribers may no longer be allowed the same, or all of
+/// them what one is; who they are is known to their sockets, so they have to subscribe again.
+fn read_again(desired: &DesiredState, state: &State, group: &Group) -> Result<Query, Error> {
+    let name = &state.collection.name;
+    let known = find(desired, name)?;
+    if !known.access.read {
+        let message = format!("documents of {name} may not be read");
+        return Err(Error::new(ErrorKind::Forbidden, "FORBIDDEN", message));
+    }
+    let query = parse_query_json(scope(desired, known), &group.asked)?;
+    let moved = desired.schema_revision != state.key.schema;
+    let ruled = |collection: &Collection| collection.rules.read.is_some();
+    if moved && (group.ruled.is_some() || ruled(known) || query.filter.reaches(&ruled)) {
+        let message =
+            format!("the schema has changed, and documents of `{name}` are under a rule: subscribe again");
+        return Err(Error::new(ErrorKind::Conflict, "SCHEMA_CHANGED", message));
+    }
+    Ok(under(query, group.ruled.as_ref()))
+}
+
+fn find<'d>(desired: &'d DesiredState, collection: &str) -> Result<&'d Arc<Collection>, Error> {
+    desired.schema.collection(collection).ok_or_else(|| {
+        let shown: String = collection.chars().take(64).collect();
+        let message = format!("there is no collection {shown:?}");
+        Error::new(ErrorKind::NotFound, "COLLECTION_NOT_FOUND", message)
+    })
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
-use alyx_core::{ClientId, Error, ErrorKind};
+use alyx_core::{Caller, ClientId, Error, ErrorKind};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -38,6 +38,8 @@ pub(super) struct Session<IO> {
     io: IO,
     hub: Arc<Hub>,
     connection: Arc<Connection>,
+    /// Who it acts for.
+    caller: Caller,
     /// In the hub's list.
     place: u32,
     reader: FrameReader,
@@ -86,7 +88,7 @@ enum Flow {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Session<IO> {
     /// Takes a socket on and greets it.
-    pub(super) fn new(hub: &Arc<Hub>, io: IO, permit: Permit) -> Self {
+    pub(super) fn new(hub: &Arc<Hub>, io: IO, caller: Caller, permit: Permit) -> Self {
         let now = hub.now();
         let connection = Arc::new(Connection::new(now));
         let listed = Listed {
@@ -106,6 +108,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Session<IO> {
             reader: FrameReader::new(hub.limits.max_message_bytes),
             hub: Arc::clone(hub),
             connection,
+            caller,
             place,
             writing: VecDeque::new(),
             written: 0,
@@ -273,7 +276,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Session<IO> {
         }
         let slot = self.next_slot;
         loop {
-            let group = self.hub.group_of(collection, query)?;
+            let group = self.hub.group_of(&self.caller, collection, query)?;
             let taken = self
                 .subscriptions
                 .iter()

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alyx_core::Caller;
 use alyx_schema::Collection;
 use alyx_service::state::DesiredState;
 use alyx_service::tasks::Tasks;
@@ -111,7 +112,7 @@ impl House {
         let permit = self.hub.admit().expect("room for a connection");
         let hub = Arc::clone(&self.hub);
         self.tasks
-            .spawn_detached(async move { Session::new(&hub, server, permit).await });
+            .spawn_detached(async move { Session::new(&hub, server, Caller::Anonymous, permit).await });
     }
 }
 

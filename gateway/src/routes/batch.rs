@@ -11,8 +11,8 @@ use crate::transactions::{Operation, Shaped, read_batch};
 pub(super) async fn run(context: Context<'_>, parts: &Parts, body: Body) -> Result<Reply> {
     let body = context.body(&parts.headers, body).await?;
     let state = context.app.desired();
-    let operations = read_batch(&state, &body).map_err(located)?;
-    let depends = |operation: &Operation| !operation.preconditions.is_empty();
+    let operations = read_batch(&state, &context.authority(&state), &body).map_err(located)?;
+    let depends = Operation::depends_on_what_is_there;
     if transactional::is_asked_for(parts) || operations.iter().any(depends) {
         let asked = (operations.as_slice(), &body[..]);
         let reply = transactional::several(context, parts, &state, asked, Shaped::batch).await;

@@ -11,13 +11,15 @@ pub(crate) use ops::figures;
 
 use std::time::{Duration, Instant};
 
-use alyx_core::{Error, ErrorKind, Result};
+use alyx_core::{Caller, Error, ErrorKind, Result};
+use alyx_service::state::DesiredState;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request};
 
 use crate::app::AppState;
+use crate::authority::Authority;
 use crate::body;
 use crate::envelope::Reply;
 use crate::request_id::RequestTag;
@@ -33,11 +35,18 @@ pub(crate) struct Context<'a> {
     pub(crate) app: &'a AppState,
     pub(crate) tag: &'a RequestTag,
     pub(crate) started: Instant,
+    /// Who it acts for.
+    pub(crate) caller: &'a Caller,
     /// Whether another gateway has handed it over.
     pub(crate) forwarded: bool,
 }
 
 impl Context<'_> {
+    /// What its caller may do.
+    fn authority(&self, state: &DesiredState) -> Authority {
+        self.app.authority(state, self.caller)
+    }
+
     /// When the answer must be ready: `server.write_timeout` after now.
     fn deadline(&self) -> Instant {
         after(Instant::now(), self.app.config.server.write_timeout)

@@ -60,7 +60,12 @@ impl Transaction {
             Err(error) => {
                 let step = error.step().or((count == 1).then_some(0));
                 let own = step.and_then(|step| step.checked_sub(before));
-                Err(told(error, own.filter(|own| *own < writes)))
+                let own = own.filter(|own| *own < writes);
+                // Of the transaction's own steps only the checks of rules have this code.
+                if own.is_some() && error.code() == "PRECONDITION_FAILED" {
+                    return Err(told(rule_failed(), own));
+                }
+                Err(told(error, own))
             }
         }
     }
@@ -115,6 +120,12 @@ fn conflict(why: &str) -> Error {
         "TRANSACTION_CONFLICT",
         format!("{why}; nothing was written: begin again"),
     )
+}
+
+/// What a rule asks about other documents is not so any more.
+fn rule_failed() -> Error {
+    let message = "the rules do not let you write this";
+    Error::new(ErrorKind::Forbidden, "FORBIDDEN", message)
 }
 
 /// The tables are not those that the transaction began with.

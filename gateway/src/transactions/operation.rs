@@ -14,7 +14,10 @@ use serde_json::value::RawValue;
 
 use super::etag::Preconditions;
 use super::reference::Reference;
-use crate::documents::{Action, find, permit};
+use alyx_rules::Action;
+
+use crate::authority::Authority;
+use crate::documents::find;
 
 /// Operations of one batch at most.
 pub(crate) const MAX_OPERATIONS: usize = 1_000;
@@ -89,11 +92,18 @@ pub(crate) struct Operation {
     pub(crate) condition: Option<Filter>,
     /// Which version of it is meant.
     pub(crate) preconditions: Preconditions,
+    /// What its caller may do.
+    pub(crate) authority: Authority,
 }
 
 impl Operation {
     /// An operation without conditions.
-    pub(crate) fn new(kind: Kind, collection: &Arc<Collection>, id: Id, data: Bytes) -> Self {
+    pub(crate) fn new(
+        kind: Kind,
+        collection: &Arc<Collection>,
+        (id, data): (Id, Bytes),
+        authority: Authority,
+    ) -> Self {
         Self {
             kind,
             collection: Arc::clone(collection),
@@ -102,6 +112,28 @@ impl Operation {
             increments: Vec::new(),
             condition: None,
             preconditions: Preconditions::default(),
+            authority,
+        }
+    }
+
+    /// Whether it can only be carried out by who has read its document.
+    pub(crate) fn depends_on_what_is_there(&self) -> bool {
+        let upsert = self.kind == Kind::Upsert && self.authority.must_look_before_upsert(&self.collection);
+        upsert || !self.preconditions.is_empty()
+    }
+
+    /// Whether it says what the document must be before.
+    pub(crate) fn is_conditional(&self) -> bool {
+        self.condition.is_some() || !self.preconditions.is_empty()
+    }
+
+    /// What the rules call it.
+    pub(crate) const fn action(&self) -> Action {
+        match self.kind {
+            Kind::Get => Action::Read,
+            Kind::Create | Kind::Upsert => Action::Create,
+            Kind::Update => Action::Update,
+            Kind::Delete => Action::Delete,
         }
     }
 
@@ -167,7 +199,11 @@ struct Written<'a> {
 /// Reads the body of a batch and checks that callers may do what it says.
 ///
 /// Errors: `INVALID_JSON`, `INVALID_BATCH`, and those of single operations with the operation's number as step.
-pub(crate) fn read_batch(state: &DesiredState, body: &Bytes) -> Result<Vec<Operation>> {
+pub(crate) fn read_batch(
+    state: &DesiredState,
+    authority: &Authority,
+    body: &Bytes,
+) -> Result<Vec<Operation>> {
     let batch: BatchBody<'_> = serde_json::from_slice(body).map_err(|error| {
         Error::new(
             ErrorKind::InvalidInput,
@@ -182,12 +218,16 @@ pub(crate) fn read_batch(state: &DesiredState, body: &Bytes) -> Result<Vec<Opera
         )));
     }
     let read = |(number, raw): (usize, &&RawValue)| {
-        read_operation(state, body, raw).map_err(|error| error.with_step(number))
+        read_operation(state, authority, (body, raw)).map_err(|error| error.with_step(number))
     };
     batch.operations.iter().enumerate().map(read).collect()
 }
 
-fn read_operation(state: &DesiredState, body: &Bytes, raw: &RawValue) -> Result<Operation> {
+fn read_operation(
+    state: &DesiredState,
+    authority: &Authority,
+    (body, raw): (&Bytes, &RawValue),
+) -> Result<Operation> {
     let written: Written<'_> = serde_json::from_str(raw.get()).map_err(|error| {
         invalid(format!(
             "an operation has `op`, `collection`, and what goes with it: {error}"
@@ -196,7 +236,7 @@ fn read_operation(state: &DesiredState, body: &Bytes, raw: &RawValue) -> Result<
     let kind = Kind::parse(&written.op)?;
     let collection = find(state, &written.collection)?;
     for action in kind.actions() {
-        permit(collection, *action)?;
+        authority.permit(collection, *action)?;
     }
     let data = match written.data {
         Some(data) => body.slice_ref(data.get().as_bytes()),
@@ -204,7 +244,7 @@ fn read_operation(state: &DesiredState, body: &Bytes, raw: &RawValue) -> Result<
     };
     let id = read_id(written.id)?;
     check_members(kind, &id, &written)?;
-    let mut operation = Operation::new(kind, collection, id, data);
+    let mut operation = Operation::new(kind, collection, (id, data), authority.clone());
     if let Some(numbers) = &written.increment {
         operation.increments = read_increments(collection, numbers)?;
     }
@@ -216,7 +256,7 @@ fn read_operation(state: &DesiredState, body: &Bytes, raw: &RawValue) -> Result<
     }
     if operation.condition.is_some() || !operation.preconditions.is_empty() {
         // Whether a condition holds tells something about the document.
-        permit(collection, Action::Read)?;
+        authority.permit(collection, Action::Read)?;
     }
     Ok(operation)
 }

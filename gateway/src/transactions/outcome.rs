@@ -34,15 +34,16 @@ impl Outcome {
         Self::of(StatusCode::OK, collection, row, false)
     }
 
-    pub(super) fn changed(collection: &Arc<Collection>, row: Row) -> Self {
-        Self::of(StatusCode::OK, collection, row, !collection.access.read)
+    /// `readable`: whether the caller may read the document.
+    pub(super) fn changed(collection: &Arc<Collection>, row: Row, readable: bool) -> Self {
+        Self::of(StatusCode::OK, collection, row, !readable)
     }
 
     /// An upsert does not tell whether the document was there.
-    pub(super) fn upserted(mut self) -> Self {
+    pub(super) fn upserted(mut self, readable: bool) -> Self {
         self.status = StatusCode::OK;
         if let Some(document) = &mut self.document {
-            document.key_only = !document.collection.access.read;
+            document.key_only = !readable;
         }
         self
     }
@@ -63,14 +64,6 @@ impl Outcome {
                 key_only,
             }),
         }
-    }
-
-    /// Shows a function everything: access flags are for callers from outside.
-    pub(crate) fn unrestricted(mut self) -> Self {
-        if let Some(document) = &mut self.document {
-            document.key_only = false;
-        }
-        self
     }
 }
 

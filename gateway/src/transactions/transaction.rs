@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use alyx_core::{Error, ErrorKind, Result, Row, Seq, Value};
-use alyx_query::Query;
+use alyx_query::{Filter, Query};
 use alyx_schema::{Collection, key_to_json, parse_key, read_create, read_update};
-use alyx_store::{Expect, Read, ReadCost, WriteStep};
+use alyx_store::{Condition, Expect, Read, ReadCost, WriteStep};
 use rustc_hash::FxHashMap;
 
 use super::Engine;
 use super::operation::{Kind, Operation, out_of_bounds};
 use super::outcome::{Outcome, document_tag};
+use crate::authority::forbidden;
 use crate::documents::not_found;
 
 /// Writes of one transaction at most.
@@ -38,7 +39,9 @@ pub(crate) struct Transaction {
     pub(super) began: Instant,
     pub(super) touched: FxHashMap<String, Touched>,
     pub(super) lists: Vec<(Query, Seq)>,
+    /// Writes, and before them the checks of their rules.
     pub(super) steps: Vec<WriteStep>,
+    writes: usize,
     bytes: usize,
     documents: usize,
 }
@@ -72,6 +75,7 @@ impl Transaction {
             touched: FxHashMap::default(),
             lists: Vec::new(),
             steps: Vec::new(),
+            writes: 0,
             bytes: 0,
             documents: 0,
         }
@@ -107,24 +111,51 @@ impl Transaction {
         match operation.kind {
             Kind::Create => {
                 let row = read_create(collection, data, &engine.now())?;
-                self.create(engine, collection, row, deadline).await
+                self.create(engine, operation, row, deadline).await
             }
-            Kind::Upsert => self.upsert(engine, collection, data, deadline).await,
+            Kind::Upsert => self.upsert(engine, operation, data, deadline).await,
             Kind::Get | Kind::Update | Kind::Delete => {
                 let id = id.unwrap_or_default();
                 let missing = || not_found(collection, id);
                 let key = parse_key(collection, id).ok_or_else(missing)?;
                 let row = self.load(engine, collection, &key, deadline).await?;
                 let row = row.ok_or_else(missing)?;
+                let readable = self.readable(engine, operation, (&key, &row), deadline).await?;
+                let refused = || {
+                    if readable {
+                        forbidden(collection, operation.action())
+                    } else {
+                        missing()
+                    }
+                };
+                if operation.is_conditional() && !readable {
+                    return Err(missing());
+                }
                 check_conditions(operation, &row)?;
                 match operation.kind {
+                    Kind::Get if !readable => Err(missing()),
                     Kind::Get => Ok(Outcome::found(collection, row)),
                     Kind::Delete => {
+                        let rule = operation.authority.delete(collection)?;
+                        if !self
+                            .passes(engine, operation, (&key, &row, &rule), deadline)
+                            .await?
+                        {
+                            return Err(refused());
+                        }
                         self.delete(collection, key)?;
                         Ok(Outcome::deleted())
                     }
                     Kind::Update | Kind::Create | Kind::Upsert => {
-                        self.update(engine, operation, data, (key, row))
+                        let changes = changes_of(engine, operation, data, &row)?;
+                        let rule = operation.authority.update(collection, &changes, &[])?;
+                        if !self
+                            .passes(engine, operation, (&key, &row, &rule), deadline)
+                            .await?
+                        {
+                            return Err(refused());
+                        }
+                        self.update(operation, changes, (key, row), readable)
                     }
                 }
             }
@@ -134,10 +165,12 @@ impl Transaction {
     async fn create(
         &mut self,
         engine: &Engine,
-        collection: &Arc<Collection>,
+        operation: &Operation,
         mut row: Row,
         deadline: Instant,
     ) -> Result<Outcome> {
+        let collection = &operation.collection;
+        let rule = operation.authority.create(collection, &row)?;
         let primary = collection.primary();
         if row[primary].is_null() {
             row[primary] = engine.reserve_key(collection, deadline).await?;
@@ -153,6 +186,9 @@ impl Transaction {
             )
             .with_field(name.as_str()));
         }
+        if !rule.is_true() {
+            self.require(alyx_query::holds(collection, &rule))?;
+        }
         self.write(alyx_query::put(collection, row.clone()))?;
         self.note(collection, key, Some(row.clone()))?;
         Ok(Outcome::created(collection, row))
@@ -161,10 +197,11 @@ impl Transaction {
     async fn upsert(
         &mut self,
         engine: &Engine,
-        collection: &Arc<Collection>,
+        operation: &Operation,
         data: &[u8],
         deadline: Instant,
     ) -> Result<Outcome> {
+        let collection = &operation.collection;
         let now = engine.now();
         let row = read_create(collection, data, &now)?;
         let changes = read_update(collection, data, &now)?;
@@ -174,10 +211,22 @@ impl Transaction {
         } else {
             self.load(engine, collection, &key, deadline).await?
         };
+        let authority = &operation.authority;
         let Some(mut found) = found else {
-            let outcome = self.create(engine, collection, row, deadline).await?;
-            return Ok(outcome.upserted());
+            let readable = authority.visible(collection);
+            let readable = !readable.is_local() || readable.matches(&row);
+            let outcome = self.create(engine, operation, row, deadline).await?;
+            return Ok(outcome.upserted(readable));
         };
+        // Whether there is such a document is not told where it may be neither read nor changed.
+        let rule = authority.update(collection, &changes, &[])?;
+        if !self
+            .passes(engine, operation, (&key, &found, &rule), deadline)
+            .await?
+        {
+            return Err(forbidden(collection, operation.action()));
+        }
+        let readable = self.readable(engine, operation, (&key, &found), deadline).await?;
         if !changes.is_empty() {
             self.write(alyx_query::set(collection, key.clone(), changes.clone()))?;
             for (position, value) in changes {
@@ -185,26 +234,19 @@ impl Transaction {
             }
             self.note(collection, key, Some(found.clone()))?;
         }
-        Ok(Outcome::changed(collection, found))
+        Ok(Outcome::changed(collection, found, readable))
     }
 
     fn update(
         &mut self,
-        engine: &Engine,
         operation: &Operation,
-        data: &[u8],
+        changes: Vec<(usize, Value)>,
         (key, mut row): (Value, Row),
+        readable_before: bool,
     ) -> Result<Outcome> {
         let collection = &operation.collection;
-        let mut changes = read_update(collection, data, &engine.now())?;
-        for (position, number) in &operation.increments {
-            let field = &collection.fields[*position];
-            let sum = add(&row[*position], number).ok_or_else(|| out_of_bounds(&field.name))?;
-            changes.retain(|(changed, _)| changed != position);
-            changes.push((*position, sum));
-        }
         if changes.is_empty() {
-            return Ok(Outcome::changed(collection, row));
+            return Ok(Outcome::changed(collection, row, readable_before));
         }
         for (position, value) in &changes {
             row[*position] = value.clone();
@@ -216,7 +258,59 @@ impl Transaction {
         }
         self.write(alyx_query::set(collection, key.clone(), changes))?;
         self.note(collection, key, Some(row.clone()))?;
-        Ok(Outcome::changed(collection, row))
+        let visible = operation.authority.visible(collection);
+        // Who could read it before learns nothing new from seeing it after.
+        let readable = if visible.is_local() {
+            visible.matches(&row)
+        } else {
+            readable_before
+        };
+        Ok(Outcome::changed(collection, row, readable))
+    }
+
+    /// Whether the caller may read the document as the transaction sees it. What the transaction has made is no secret
+    /// to it; where a rule asks about other documents, what is outside decides about one that it has only changed.
+    async fn readable(
+        &self,
+        engine: &Engine,
+        operation: &Operation,
+        (key, row): (&Value, &Row),
+        deadline: Instant,
+    ) -> Result<bool> {
+        let collection = &operation.collection;
+        let visible = operation.authority.visible(collection);
+        if visible.is_local() {
+            return Ok(visible.matches(row));
+        }
+        let known = self.known(collection, key);
+        if known.is_some_and(|known| known.written && known.base.is_none()) {
+            return Ok(true);
+        }
+        engine
+            .asks(alyx_query::passes(collection, key.clone(), &visible), deadline)
+            .await
+    }
+
+    /// Whether the document passes a rule. Where the rule asks about other documents, it is asked now, unless the
+    /// transaction has written the document, and in any case again by the commit, right before the write.
+    async fn passes(
+        &mut self,
+        engine: &Engine,
+        operation: &Operation,
+        (key, row, rule): (&Value, &Row, &Filter),
+        deadline: Instant,
+    ) -> Result<bool> {
+        if rule.is_local() {
+            return Ok(rule.matches(row));
+        }
+        let collection = &operation.collection;
+        let check = alyx_query::passes(collection, key.clone(), rule);
+        let written = self.known(collection, key).is_some_and(|known| known.written);
+        if !written && !engine.asks(check.clone(), deadline).await? {
+            return Ok(false);
+        }
+        self.require(check)?;
+        Ok(true)
     }
 
     fn delete(&mut self, collection: &Arc<Collection>, key: Value) -> Result<()> {
@@ -296,14 +390,21 @@ impl Transaction {
     }
 
     fn write(&mut self, statement: alyx_core::Statement) -> Result<()> {
-        if self.steps.len() >= MAX_WRITES {
+        if self.writes >= MAX_WRITES {
             return Err(too_large(format!("more than {MAX_WRITES} writes")));
         }
+        self.writes += 1;
+        self.step(statement, Expect::Row)
+    }
+
+    /// The commit fails where the statement finds nothing. At most one for each write.
+    fn require(&mut self, statement: alyx_core::Statement) -> Result<()> {
+        self.step(statement, Expect::Holds(Condition::Precondition))
+    }
+
+    fn step(&mut self, statement: alyx_core::Statement, expect: Expect) -> Result<()> {
         self.take(2 * size_of(&statement.params))?;
-        self.steps.push(WriteStep {
-            statement,
-            expect: Expect::Row,
-        });
+        self.steps.push(WriteStep { statement, expect });
         Ok(())
     }
 
@@ -314,6 +415,19 @@ impl Transaction {
         }
         Ok(())
     }
+}
+
+/// The new values of an update.
+fn changes_of(engine: &Engine, operation: &Operation, data: &[u8], row: &Row) -> Result<Vec<(usize, Value)>> {
+    let collection = &operation.collection;
+    let mut changes = read_update(collection, data, &engine.now())?;
+    for (position, number) in &operation.increments {
+        let field = &collection.fields[*position];
+        let sum = add(&row[*position], number).ok_or_else(|| out_of_bounds(&field.name))?;
+        changes.retain(|(changed, _)| changed != position);
+        changes.push((*position, sum));
+    }
+    Ok(changes)
 }
 
 fn check_conditions(operation: &Operation, row: &Row) -> Result<()> {

@@ -7,6 +7,7 @@ use alyx_core::{Error, ErrorKind, Result};
 use super::subject::{Reach, Scope};
 use super::suggest::{did_you_mean, shown};
 use super::{invalid_query, unknown_field};
+use crate::ast::Filter;
 use crate::expand::Expand;
 
 /// References that one name follows at most.
@@ -61,6 +62,7 @@ impl<'c> ExpandReader<'c> {
                     field,
                     collection: Arc::clone(next.collection),
                     target,
+                    filter: Filter::TRUE,
                     inner: Vec::new(),
                 });
                 level.len() - 1

@@ -1,7 +1,5 @@
 //! Queries that mean the same, and what an index of live queries gets.
 
-use alyx_query::equality_keys;
-
 use crate::parsed;
 use crate::support::things;
 

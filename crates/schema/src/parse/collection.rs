@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use super::access::Fallback;
 use super::field::FieldDraft;
 use super::index::IndexDraft;
 use super::walk::{Named, Walk, join};
 use super::{access, field, index, search};
-use crate::model::{Access, Collection, DefaultValue, Field, FieldType, Validation};
+use crate::model::{Access, Collection, DefaultValue, Field, FieldType, RuleTexts, Validation};
 use alyx_yaml::Place;
 
 /// Options of a collection; `name` in the list form only.
@@ -25,6 +26,7 @@ pub(super) struct Draft {
     pub(super) indexes: Vec<IndexDraft>,
     pub(super) search: Vec<String>,
     pub(super) access: Access,
+    pub(super) rules: RuleTexts,
 }
 
 impl Draft {
@@ -56,13 +58,14 @@ impl Draft {
             indexes,
             search,
             access: self.access,
+            rules: self.rules,
             primary,
             positions,
         })
     }
 }
 
-pub(super) fn read(walk: &mut Walk, named: &Named<'_>, fallback: Access) -> Draft {
+pub(super) fn read(walk: &mut Walk, named: &Named<'_>, fallback: &Fallback) -> Draft {
     let mut draft = Draft {
         name: named.name.clone(),
         path: named.path.clone(),
@@ -71,6 +74,7 @@ pub(super) fn read(walk: &mut Walk, named: &Named<'_>, fallback: Access) -> Draf
         indexes: Vec::new(),
         search: Vec::new(),
         access: Access::CLOSED,
+        rules: RuleTexts::default(),
     };
     let path = &named.path;
     let Some(options) = walk.options(named.node, path, "a collection", &COLLECTION_OPTIONS, &[]) else {
@@ -109,7 +113,7 @@ pub(super) fn read(walk: &mut Walk, named: &Named<'_>, fallback: Access) -> Draf
     if let Some(node) = options.get("search") {
         draft.search = search::read(walk, node, &join(path, "search"), &draft.fields);
     }
-    draft.access = access::read(walk, named, &options, fallback);
+    (draft.access, draft.rules) = access::read(walk, named, &options, fallback);
     draft
 }
 

@@ -1,0 +1,200 @@
+//! What the rules of a schema come to, in words, and what in them is probably not meant so.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use alyx_core::{Account, Caller, Value};
+use alyx_query::{CompareOp, Filter};
+use alyx_schema::{Collection, Schema};
+
+use crate::rule::{Action, Decision, Facts, Incoming};
+use crate::set::RuleSet;
+
+/// The account that stands for any user.
+const SOMEBODY: &str = "00000000-0000-0000-0000-00000000000a";
+/// Another one.
+const ANOTHER: &str = "00000000-0000-0000-0000-00000000000b";
+
+/// What may be done with the documents of one collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// Its name.
+    pub collection: String,
+    /// One for each action, in their order.
+    pub lines: [Line; 4],
+    /// What is probably not meant so, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Who may do one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// What is done.
+    pub action: Action,
+    /// By who has not signed in.
+    pub anonymous: Verdict,
+    /// By who has, with the role `user` and no metadata.
+    pub user: Verdict,
+}
+
+/// With how many documents it may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// With every one, whatever comes in.
+    All,
+    /// With some, or with some of what may come in.
+    Some,
+    /// With none.
+    None,
+}
+
+impl Verdict {
+    /// In one word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Some => "some",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Looks at the rules of every collection.
+pub fn review(schema: &Schema, rules: &RuleSet) -> Vec<Review> {
+    let collections = schema.collections.values();
+    collections
+        .map(|collection| Reviewer { collection, rules }.review())
+        .collect()
+}
+
+struct Reviewer<'r> {
+    collection: &'r Collection,
+    rules: &'r RuleSet,
+}
+
+impl Reviewer<'_> {
+    fn review(&self) -> Review {
+        let lines = Action::ALL.map(|action| Line {
+            action,
+            anonymous: self.verdict(action, &Caller::Anonymous),
+            user: self.verdict(action, &somebody()),
+        });
+        let mut warnings = Vec::new();
+        for line in &lines {
+            if line.action != Action::Read && line.anonymous == Verdict::All {
+                let action = line.action.word();
+                warnings.push(format!("anybody may {action} any document without signing in"));
+            }
+        }
+        warnings.extend(self.reassignable());
+        warnings.extend(self.unindexed());
+        Review {
+            collection: self.collection.name.clone(),
+            lines,
+            warnings,
+        }
+    }
+
+    fn decide(&self, action: Action, caller: &Caller, incoming: Incoming<'_>) -> Decision {
+        let facts = Facts {
+            incoming,
+            ..Facts::of(caller, SystemTime::now())
+        };
+        self.rules.decide(self.collection, action, &facts)
+    }
+
+    fn verdict(&self, action: Action, caller: &Caller) -> Verdict {
+        match self.decide(action, caller, Incoming::Unknown) {
+            Decision::Allow => Verdict::All,
+            Decision::Filter(_) => Verdict::Some,
+            Decision::Deny => Verdict::None,
+        }
+    }
+
+    /// Fields that say whose a document is, and that their owner may set to somebody else.
+    fn reassignable(&self) -> Option<String> {
+        let nothing = Incoming::Changes {
+            changes: &[],
+            sums: &[],
+        };
+        let filter = self.decide(Action::Update, &somebody(), nothing).into_filter();
+        let mut owners = Vec::new();
+        named_by(&filter, &mut owners);
+        let given_away = owners.into_iter().find(|field| {
+            let changes = [(*field, Value::text(ANOTHER))];
+            let incoming = Incoming::Changes {
+                changes: &changes,
+                sums: &[],
+            };
+            self.decide(Action::Update, &somebody(), incoming) != Decision::Deny
+        })?;
+        let name = &self.collection.fields[given_away].name;
+        Some(format!(
+            "`{name}` says who may update a document, and may be set to anybody: add `(!has(data.{name}) || \
+             data.{name} == auth.id)` to the update rule, unless documents are to be given away"
+        ))
+    }
+
+    /// A read rule that no index serves.
+    fn unindexed(&self) -> Option<String> {
+        let filter = match self.decide(Action::Read, &somebody(), Incoming::Nothing) {
+            Decision::Filter(filter) => filter,
+            Decision::Allow | Decision::Deny => return None,
+        };
+        (!self.is_served(&filter)).then(|| {
+            "no index serves the read rule: a list looks at every document; give `index: true` to the fields that \
+             decide"
+                .to_owned()
+        })
+    }
+
+    fn is_served(&self, filter: &Filter) -> bool {
+        match filter {
+            Filter::And(parts) => parts.iter().any(|part| self.is_served(part)),
+            Filter::Or(parts) => parts.iter().all(|part| self.is_served(part)),
+            Filter::Compare { field, op, .. } => *op != CompareOp::Ne && self.is_indexed(*field),
+            Filter::In { field, .. } | Filter::IsNull { field } => self.is_indexed(*field),
+            Filter::Through(through) => self.is_indexed(through.field),
+            Filter::Exists(exists) => exists.field.is_none_or(|field| self.is_indexed(field)),
+            Filter::Not(_)
+            | Filter::Untrue(_)
+            | Filter::Like { .. }
+            | Filter::Contains { .. }
+            | Filter::JsonContains { .. }
+            | Filter::EndsWith { .. }
+            | Filter::Path { .. }
+            | Filter::Mentions { .. }
+            | Filter::Found { .. } => false,
+        }
+    }
+
+    fn is_indexed(&self, position: usize) -> bool {
+        let field = &self.collection.fields[position];
+        let first = |index: &alyx_schema::Index| index.fields.first() == Some(&position);
+        field.primary || field.unique || field.index || self.collection.indexes.iter().any(first)
+    }
+}
+
+fn somebody() -> Caller {
+    Caller::Account(Arc::new(Account {
+        id: SOMEBODY.to_owned(),
+        email: Some("somebody@example.com".to_owned()),
+        verified: true,
+        role: "user".to_owned(),
+        metadata: serde_json::Map::new(),
+        session: None,
+    }))
+}
+
+/// The fields that must hold somebody's id.
+fn named_by(filter: &Filter, fields: &mut Vec<usize>) {
+    match filter {
+        Filter::And(parts) | Filter::Or(parts) => parts.iter().for_each(|part| named_by(part, fields)),
+        Filter::Compare {
+            field,
+            op: CompareOp::Eq,
+            value,
+        } if value.as_text() == Some(SOMEBODY) => fields.push(*field),
+        _ => {}
+    }
+}
