@@ -24,6 +24,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("alyx-schema", Layer::Pure),
     ("alyx-query", Layer::Pure),
     ("alyx-rules", Layer::Pure),
+    ("alyx-auth", Layer::Pure),
     ("alyx-proto", Layer::Pure),
     ("alyx-store", Layer::Adapter),
     ("alyx-bus", Layer::Adapter),

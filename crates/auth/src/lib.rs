@@ -1,0 +1,17 @@
+//! Who somebody is, as far as it can be computed: passwords, tokens, addresses, limits.
+//!
+//! Pure: it knows neither accounts' tables nor HTTP. Randomness comes from the system, the time from the caller.
+
+mod address;
+mod email;
+mod jwt;
+mod password;
+mod rate;
+mod secret;
+
+pub use address::{Network, client_address, limit_key};
+pub use email::normalize_email;
+pub use jwt::{Claims, KeyError, Names, Signer, TokenError, TokenKind};
+pub use password::{MAX_PASSWORD, Policy, Verdict, hash_password, verify_nobody, verify_password};
+pub use rate::{Limiter, Rule};
+pub use secret::{TokenDigest, new_code, new_secret, token_digest};
