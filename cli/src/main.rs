@@ -11,6 +11,7 @@ mod operations;
 mod operators;
 mod process;
 mod roles;
+mod secret;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::operations::{Operations, Told};
 use crate::operators::Operators;
 use crate::roles::Roles;
+use crate::secret;
 use crate::telemetry;
 
 /// Longest time for stopping; what is not done by then is cut off.
@@ -64,6 +65,9 @@ pub(crate) fn prepare(loaded: &Loaded) -> Result<Runtime, Failure> {
 async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> Result<bool, Failure> {
     let mut signals = Signals::listen()?;
     let mut config = loaded.config;
+    if mode == Mode::Dev {
+        secret::provide(&mut config).map_err(failure)?;
+    }
     let background = Tasks::new();
     let operations = match &config.metrics.listen {
         Some(listen) => Some(

@@ -13,6 +13,7 @@ use alyx_service::health::SharedCheck;
 use alyx_service::state::{ControlPlane, DesiredState, StateWatch};
 use alyx_store::Store;
 
+use crate::auth::Auth;
 use crate::authority::{Authority, RuleCache};
 use crate::cluster::peers::SharedPeers;
 use crate::documents::Documents;
@@ -65,6 +66,8 @@ pub(crate) struct App {
     pub(crate) started: Instant,
     /// Cleared as the first phase of stopping, and while it is drained; `/health/ready` answers from it.
     pub(crate) accepting: AtomicBool,
+    /// Accounts, sessions, and who a token is.
+    pub(crate) auth: Arc<Auth>,
     /// Reads and writes of documents.
     pub(crate) documents: Documents,
     /// Batches, conditional requests and transactions.

@@ -3,21 +3,23 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use alyx_core::{Caller, Error, TraceContext};
+use alyx_core::{Error, TraceContext};
 use alyx_service::trace;
 use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use tower::Service as _;
 
 use crate::app::AppState;
+use crate::auth::{Authority, Identity, bearer};
 use crate::cors::Cors;
 use crate::envelope::{self, PendingFailure, Reply};
 use crate::metrics::ShardId;
@@ -29,6 +31,18 @@ const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest plain-text reply of a library that is taken over into the envelope, in bytes.
 const MAX_REASON: usize = 4096;
+
+/// Longest time for looking up a session.
+const IDENTIFY_WITHIN: Duration = Duration::from_secs(5);
+
+/// How a request came in.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    tag: &'a RequestTag,
+    started: Instant,
+    /// Who holds the connection.
+    peer: IpAddr,
+}
 
 /// What stands between connections and handlers.
 pub(crate) struct Edge {
@@ -44,15 +58,16 @@ impl Edge {
         Arc::new(Self { app, cors, router })
     }
 
-    /// Answers one request of a connection that counts in `shard`, as a part of the caller's trace or of a new one.
-    pub(crate) async fn answer(&self, request: Request<Body>, shard: ShardId) -> Reply {
+    /// Answers one request of a connection that counts in `shard` and comes from `peer`, as a part of the caller's trace
+    /// or of a new one.
+    pub(crate) async fn answer(&self, request: Request<Body>, (shard, peer): (ShardId, IpAddr)) -> Reply {
         let told = request.headers().get(TRACEPARENT);
         let trace = told.and_then(|value| TraceContext::parse(value.as_bytes()));
         let trace = trace.unwrap_or_else(TraceContext::new);
-        trace::within(Some(trace), self.answer_traced(request, shard)).await
+        trace::within(Some(trace), self.answer_traced(request, (shard, peer))).await
     }
 
-    async fn answer_traced(&self, request: Request<Body>, shard: ShardId) -> Reply {
+    async fn answer_traced(&self, request: Request<Body>, (shard, peer): (ShardId, IpAddr)) -> Reply {
         let started = Instant::now();
         let _in_flight = self.app.metrics.request_started(shard);
         let tag = RequestTag::of(request.headers());
@@ -61,7 +76,12 @@ impl Edge {
         let method = request.method().clone();
         let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
 
-        let answered = AssertUnwindSafe(self.dispatch(route, request, &tag, started));
+        let arrival = Arrival {
+            tag: &tag,
+            started,
+            peer,
+        };
+        let answered = AssertUnwindSafe(self.dispatch(route, request, arrival));
         let mut reply = match answered.catch_unwind().await {
             Ok(Ok(reply)) => reply,
             Ok(Err(error)) => envelope::failed(&error, &tag),
@@ -82,10 +102,10 @@ impl Edge {
     async fn dispatch(
         &self,
         route: Route,
-        request: Request<Body>,
-        tag: &RequestTag,
-        started: Instant,
+        mut request: Request<Body>,
+        arrival: Arrival<'_>,
     ) -> Result<Reply, Error> {
+        let tag = arrival.tag;
         if request.method() == Method::OPTIONS
             && let Some(reply) = self.cors.preflight(&request)
         {
@@ -101,17 +121,18 @@ impl Edge {
                 .insert(ALLOW, HeaderValue::from_static(route.allow()));
             return Ok(reply);
         }
-        // Who a request acts for is said by whoever checked its credentials.
-        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+        let identity = identify(&self.app, route, (request.headers(), request.uri())).await?;
         let context = Context {
             app: &self.app,
             tag,
-            started,
-            caller: &caller,
+            started: arrival.started,
             forwarded: false,
+            identity: &identity,
+            peer: Some(arrival.peer),
         };
         match route {
             Route::Realtime | Route::OpenApi | Route::Docs | Route::ApiDocs => {
+                request.extensions_mut().insert(identity);
                 let Ok(reply) = self.call_router(request).await;
                 Ok(in_envelope(reply, tag).await)
             }
@@ -125,6 +146,16 @@ impl Edge {
             | Route::FunctionStats
             | Route::FunctionReload
             | Route::Function
+            | Route::AuthStatus
+            | Route::AuthRegister
+            | Route::AuthLogin
+            | Route::AuthRefresh
+            | Route::AuthLogout
+            | Route::AuthMe
+            | Route::AuthPassword
+            | Route::AuthSessions
+            | Route::AuthSession
+            | Route::AuthKeys
             | Route::Config
             | Route::Health
             | Route::Live
@@ -141,6 +172,37 @@ impl Edge {
             .await
             .map(IntoResponse::into_response)
     }
+}
+
+/// Who asks, where the route wants to know: the one place where a token is looked at.
+///
+/// Errors: `INVALID_TOKEN`, `TOKEN_EXPIRED`, `TOKEN_REVOKED`; `UNAUTHORIZED` where the route is for accounts alone.
+pub(crate) async fn identify(
+    app: &AppState,
+    route: Route,
+    (headers, uri): (&HeaderMap, &Uri),
+) -> Result<Identity, Error> {
+    let authority = route.authority();
+    if authority == Authority::Anybody {
+        return Ok(Identity::default());
+    }
+    let mut token = bearer(headers)?;
+    // A browser cannot set headers of a WebSocket.
+    if token.is_none() && route == Route::Realtime {
+        token = uri.query().and_then(token_in_query);
+    }
+    let identity = match token {
+        Some(token) => app.auth.identify(token, Instant::now() + IDENTIFY_WITHIN).await?,
+        None => Identity::default(),
+    };
+    if authority == Authority::Account {
+        identity.account()?;
+    }
+    Ok(identity)
+}
+
+fn token_in_query(query: &str) -> Option<&str> {
+    query.split('&').find_map(|pair| pair.strip_prefix("token="))
 }
 
 /// Turns what an `axum` handler or the router itself refused into the envelope.

@@ -10,6 +10,7 @@
 )]
 
 mod app;
+mod auth;
 mod authority;
 mod body;
 mod cluster;
@@ -40,7 +41,7 @@ use alyx_service::function::SharedFunctions;
 use alyx_service::health::SharedCheck;
 use alyx_service::realtime::RealtimeService;
 use alyx_service::state::{ControlPlane, StateWatch};
-use alyx_service::tasks::Tasks;
+use alyx_service::tasks::{OnEnd, Tasks};
 use alyx_store::Store;
 use axum::Router;
 use axum::routing::get;
@@ -50,6 +51,7 @@ pub use crate::cluster::peers::{PeerService, PeersOptions};
 pub use crate::cluster::realtime::{RemoteRealtime, RemoteRealtimeParts, RemoteRealtimeStats};
 
 use crate::app::{App, AppState};
+use crate::auth::Auth;
 use crate::authority::RuleCache;
 use crate::cluster::peers::Peers;
 use crate::documents::Documents;
@@ -96,7 +98,8 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// `LISTEN_FAILED` (the port is taken, or not allowed), `FRONTEND_INVALID`: the messages say what to do.
+    /// `LISTEN_FAILED` (the port is taken, or not allowed), `FRONTEND_INVALID`, `AUTH_KEY_INVALID`: the messages say what
+    /// to do.
     pub async fn bind(parts: GatewayParts) -> Result<Self> {
         let server = &parts.config.server;
         let listeners = Listeners::bind(&server.host, server.port).await?;
@@ -107,6 +110,8 @@ impl Gateway {
             Arc::clone(&parts.clock),
             Arc::clone(&metrics),
         );
+        let auth = Auth::new(&parts.config, parts.store.clone(), Arc::clone(&parts.clock))?;
+        let auth = Arc::new(auth);
         let engine = Engine::new(parts.store.clone(), Arc::clone(&parts.clock));
         let open = &parts.config.transactions;
         let peers = parts.peers.map(|options| Arc::new(Peers::new(options)));
@@ -126,7 +131,14 @@ impl Gateway {
                 tasks: tasks.clone(),
             })
         });
+        if auth.is_on() {
+            let (following, cancelled) = (auth::follow(Arc::clone(&auth), hub.clone()), tasks.cancelled());
+            tasks.spawn("auth.events", OnEnd::StopAll, async move {
+                cancelled.run_until_cancelled(following).await;
+            });
+        }
         let app = AppState::new(App {
+            auth,
             config: parts.config,
             store: parts.store,
             state: parts.state,

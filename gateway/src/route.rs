@@ -8,6 +8,8 @@ use alyx_core::{Error, ErrorKind, Result};
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::auth::Authority;
+
 /// A route: a path template and everything that hangs on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -22,6 +24,16 @@ pub(crate) enum Route {
     FunctionReload,
     Function,
     Realtime,
+    AuthStatus,
+    AuthRegister,
+    AuthLogin,
+    AuthRefresh,
+    AuthLogout,
+    AuthMe,
+    AuthPassword,
+    AuthSessions,
+    AuthSession,
+    AuthKeys,
     Config,
     OpenApi,
     Docs,
@@ -38,7 +50,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// Every route, in the order of the discriminants.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::Collection,
         Self::Document,
         Self::Batch,
@@ -49,6 +61,16 @@ impl Route {
         Self::FunctionReload,
         Self::Function,
         Self::Realtime,
+        Self::AuthStatus,
+        Self::AuthRegister,
+        Self::AuthLogin,
+        Self::AuthRefresh,
+        Self::AuthLogout,
+        Self::AuthMe,
+        Self::AuthPassword,
+        Self::AuthSessions,
+        Self::AuthSession,
+        Self::AuthKeys,
         Self::Config,
         Self::OpenApi,
         Self::Docs,
@@ -74,6 +96,16 @@ impl Route {
             Self::FunctionReload => "/api/functions/reload",
             Self::Function => "/api/functions/{name}",
             Self::Realtime => "/api/realtime",
+            Self::AuthStatus => "/api/auth/status",
+            Self::AuthRegister => "/api/auth/register",
+            Self::AuthLogin => "/api/auth/login",
+            Self::AuthRefresh => "/api/auth/refresh",
+            Self::AuthLogout => "/api/auth/logout",
+            Self::AuthMe => "/api/auth/me",
+            Self::AuthPassword => "/api/auth/password",
+            Self::AuthSessions => "/api/auth/sessions",
+            Self::AuthSession => "/api/auth/sessions/{id}",
+            Self::AuthKeys => "/api/auth/jwks.json",
             Self::Config => "/api/config",
             Self::OpenApi => "/api/openapi.json",
             Self::Docs => "/docs",
@@ -92,13 +124,23 @@ impl Route {
         match self {
             Self::Collection => "GET, HEAD, POST, OPTIONS",
             Self::Document => "GET, HEAD, PATCH, PUT, DELETE, OPTIONS",
-            Self::Batch | Self::Transactions => "POST, OPTIONS",
+            Self::Batch
+            | Self::Transactions
+            | Self::AuthRegister
+            | Self::AuthLogin
+            | Self::AuthRefresh
+            | Self::AuthLogout
+            | Self::AuthPassword => "POST, OPTIONS",
+            Self::AuthMe | Self::AuthSessions => "GET, HEAD, DELETE, OPTIONS",
+            Self::AuthSession => "DELETE, OPTIONS",
             Self::Function => "GET, HEAD, POST, OPTIONS",
             // `reload` may also be the name of a function, which has a description to read.
             Self::FunctionReload => "GET, HEAD, POST, OPTIONS",
             Self::Aggregate
             | Self::Functions
             | Self::FunctionStats
+            | Self::AuthStatus
+            | Self::AuthKeys
             | Self::Config
             | Self::OpenApi
             | Self::Docs
@@ -110,6 +152,40 @@ impl Route {
             | Self::Frontend => "GET, HEAD, OPTIONS",
             Self::Realtime => "GET, OPTIONS",
             Self::UnknownApi => "",
+        }
+    }
+
+    /// Who may use it.
+    pub(crate) const fn authority(self) -> Authority {
+        match self {
+            Self::Collection
+            | Self::Document
+            | Self::Batch
+            | Self::Transactions
+            | Self::Aggregate
+            | Self::Function
+            | Self::Realtime => Authority::Rules,
+            Self::AuthMe | Self::AuthPassword | Self::AuthSessions | Self::AuthSession => Authority::Account,
+            // These must also work for somebody whose token has expired.
+            Self::AuthStatus
+            | Self::AuthRegister
+            | Self::AuthLogin
+            | Self::AuthRefresh
+            | Self::AuthLogout
+            | Self::AuthKeys => Authority::Anybody,
+            Self::Functions
+            | Self::FunctionStats
+            | Self::FunctionReload
+            | Self::Config
+            | Self::OpenApi
+            | Self::Docs
+            | Self::ApiDocs
+            | Self::Health
+            | Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::UnknownApi
+            | Self::Frontend => Authority::Anybody,
         }
     }
 
@@ -174,6 +250,8 @@ impl<'a> Matched<'a> {
             (Some("functions"), Some("reload"), None) => Route::FunctionReload,
             (Some("functions"), Some(name), None) if !name.is_empty() => Route::Function,
             (Some("realtime"), None, None) => Route::Realtime,
+            (Some("auth"), Some(name), None) => of_auth(name),
+            (Some("auth"), Some("sessions"), Some(id)) if !id.is_empty() => Route::AuthSession,
             (Some("config"), None, None) => Route::Config,
             (Some("openapi.json"), None, None) => Route::OpenApi,
             (Some("docs"), _, _) => Route::ApiDocs,
@@ -184,6 +262,21 @@ impl<'a> Matched<'a> {
             first: first.unwrap_or_default(),
             second: second.unwrap_or_default(),
         }
+    }
+}
+
+fn of_auth(name: &str) -> Route {
+    match name {
+        "status" => Route::AuthStatus,
+        "register" => Route::AuthRegister,
+        "login" => Route::AuthLogin,
+        "refresh" => Route::AuthRefresh,
+        "logout" => Route::AuthLogout,
+        "me" => Route::AuthMe,
+        "password" => Route::AuthPassword,
+        "sessions" => Route::AuthSessions,
+        "jwks.json" => Route::AuthKeys,
+        _ => Route::UnknownApi,
     }
 }
 
@@ -244,6 +337,8 @@ mod tests {
             "notes",
             "aggregate",
         );
+        check("/api/auth/login", Route::AuthLogin, "login", "");
+        check("/api/auth/sessions/7", Route::AuthSession, "sessions", "7");
         check("/api/functions", Route::Functions, "", "");
         check("/api/functions/stats", Route::FunctionStats, "stats", "");
         check("/api/functions/reload", Route::FunctionReload, "reload", "");
@@ -263,7 +358,14 @@ mod tests {
         ] {
             assert_eq!(Matched::of(path).route, route, "{path}");
         }
-        for path in ["/api/collections", "/api/collections//7", "/api/functions/a/b"] {
+        for path in [
+            "/api/auth",
+            "/api/auth/nope",
+            "/api/auth/me/7",
+            "/api/collections",
+            "/api/collections//7",
+            "/api/functions/a/b",
+        ] {
             assert_eq!(Matched::of(path).route, Route::UnknownApi, "{path}");
         }
     }
@@ -273,6 +375,62 @@ mod tests {
         for (index, route) in Route::ALL.into_iter().enumerate() {
             assert_eq!(route as usize, index);
         }
+    }
+
+    /// The table of authorisation, written out: a route that is new, or open to others than before, shows here.
+    #[test]
+    fn every_route_says_who_may_use_it() {
+        let with = |authority: Authority| -> Vec<&str> {
+            let routes = Route::ALL
+                .into_iter()
+                .filter(|route| route.authority() == authority);
+            routes.map(Route::template).collect()
+        };
+        assert_eq!(
+            with(Authority::Rules),
+            [
+                "/api/collections/{collection}",
+                "/api/collections/{collection}/{id}",
+                "/api/batch",
+                "/api/transactions/{action}",
+                "/api/aggregate/{collection}",
+                "/api/functions/{name}",
+                "/api/realtime",
+            ]
+        );
+        assert_eq!(
+            with(Authority::Account),
+            [
+                "/api/auth/me",
+                "/api/auth/password",
+                "/api/auth/sessions",
+                "/api/auth/sessions/{id}",
+            ]
+        );
+        assert_eq!(
+            with(Authority::Anybody),
+            [
+                "/api/functions",
+                "/api/functions/stats",
+                "/api/functions/reload",
+                "/api/auth/status",
+                "/api/auth/register",
+                "/api/auth/login",
+                "/api/auth/refresh",
+                "/api/auth/logout",
+                "/api/auth/jwks.json",
+                "/api/config",
+                "/api/openapi.json",
+                "/docs",
+                "/api/docs",
+                "/health",
+                "/health/live",
+                "/health/ready",
+                "/metrics",
+                "/api/{unknown}",
+                "/{file}",
+            ]
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,9 +191,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 troubled = false;
-                admit(stream, &shared);
+                admit(stream, peer.ip(), &shared);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -215,7 +215,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn admit(stream: TcpStream, shared: &Arc<Shared>) {
+fn admit(stream: TcpStream, peer: IpAddr, shared: &Arc<Shared>) {
     let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
         shared.app.metrics.connection_refused();
         if let Ok(permit) = Arc::clone(&shared.refusals).try_acquire_owned() {
@@ -226,9 +226,12 @@ fn admit(stream: TcpStream, shared: &Arc<Shared>) {
     // Only costs latency where it fails.
     let _ = stream.set_nodelay(true);
     let shard = shared.app.metrics.connection_opened();
-    shared
-        .connections
-        .spawn_detached(serve_connection(stream, shard, Arc::clone(shared), permit));
+    shared.connections.spawn_detached(serve_connection(
+        stream,
+        (shard, peer),
+        Arc::clone(shared),
+        permit,
+    ));
 }
 
 async fn refuse(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
@@ -242,7 +245,7 @@ async fn refuse(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
 
 async fn serve_connection(
     stream: TcpStream,
-    shard: ShardId,
+    from: (ShardId, IpAddr),
     shared: Arc<Shared>,
     _permit: OwnedSemaphorePermit,
 ) {
@@ -256,7 +259,7 @@ async fn serve_connection(
         async move {
             activity.request_started();
             let _ended = OnDrop(|| activity.request_ended());
-            Ok::<_, Infallible>(edge.answer(request.map(Body::new), shard).await)
+            Ok::<_, Infallible>(edge.answer(request.map(Body::new), from).await)
         }
     });
     let mut connection = pin!(shared.builder.serve_connection_with_upgrades(io, service));

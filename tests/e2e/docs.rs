@@ -230,3 +230,22 @@ async fn the_transactions_guides_code_runs() {
     let left = http.post("/api/functions/transfer", &call).await;
     assert_eq!((left.status, left.text.as_str()), (200, "50"), "{left:?}");
 }
+
+#[tokio::test]
+async fn the_guide_to_accounts_signs_in_as_it_says() {
+    let project = Project::with_schema("collections:\n  notes:\n    fields:\n      text: {type: string}\n");
+    let server = Server::start(&project).await;
+    let blocks = blocks("docs/auth.md");
+    let script = &blocks
+        .iter()
+        .find(|(language, _)| language == "bash")
+        .expect("a script")
+        .1;
+    let script = script.replace("http://localhost:8090", &server.base());
+    let said = shell(&script, project.path()).await;
+    let me: serde_json::Value = serde_json::from_str(&said).expect("the account");
+    assert_eq!(
+        (&me["email"], &me["role"]),
+        (&json!("ada@example.com"), &json!("user"))
+    );
+}

@@ -1,6 +1,7 @@
 //! End-to-end tests: each starts the built binary on a project of its own and uses it from the outside.
 
 mod admin;
+mod auth;
 mod authority;
 mod cluster;
 mod config;

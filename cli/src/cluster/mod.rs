@@ -157,7 +157,8 @@ pub(crate) fn failure(error: Error) -> Failure {
         | "CLUSTER_TOKEN_INVALID"
         | "CLUSTER_INSECURE"
         | "ADMIN_TOKEN_INVALID"
-        | "ADMIN_TLS_INVALID" => Failure::Project(error),
+        | "ADMIN_TLS_INVALID"
+        | "AUTH_KEY_INVALID" => Failure::Project(error),
         _ => Failure::Other(error),
     }
 }

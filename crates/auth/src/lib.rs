@@ -11,7 +11,7 @@ mod secret;
 
 pub use address::{Network, client_address, limit_key};
 pub use email::normalize_email;
-pub use jwt::{Claims, KeyError, Names, Signer, TokenError, TokenKind};
+pub use jwt::{Audience, Claims, KeyError, Names, Signer, TokenError, TokenKind};
 pub use password::{MAX_PASSWORD, Policy, Verdict, hash_password, verify_nobody, verify_password};
 pub use rate::{Limiter, Rule};
 pub use secret::{TokenDigest, new_code, new_secret, token_digest};

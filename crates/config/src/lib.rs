@@ -21,8 +21,9 @@ use std::collections::BTreeMap;
 pub use expand::expand;
 pub use load::{LoadOptions, Loaded, Override};
 pub use model::{
-    Admin, AdminTls, Cluster, ClusterTls, Config, Cors, Database, Dev, Docs, DocsUi, Frontend,
-    FunctionRuntime, Functions, LogFormat, LogLevel, Logging, Metrics, Pool, Realtime, Secret, Server, Turso,
+    Admin, AdminTls, Auth, Cluster, ClusterTls, Config, Cors, Database, Dev, Docs, DocsUi, Frontend,
+    FunctionRuntime, Functions, Jwt, LogFormat, LogLevel, Logging, Metrics, PasswordPolicy, Pool, RateLimit,
+    Realtime, Secret, Server, Turso,
 };
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference_markdown;

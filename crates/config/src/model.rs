@@ -32,6 +32,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// A listener of its own for operators.
     pub admin: Admin,
+    /// Accounts of end users.
+    pub auth: Auth,
 }
 
 /// The public listener.
@@ -49,6 +51,8 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// Largest request body in bytes, at least 1.
     pub max_body_size: u64,
+    /// Addresses and ranges (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed; each is well-formed.
+    pub trusted_proxies: Vec<String>,
     /// Cross-origin requests.
     pub cors: Cors,
 }
@@ -343,6 +347,69 @@ pub struct AdminTls {
     pub cert: PathBuf,
     /// The key of `cert`.
     pub key: PathBuf,
+}
+
+/// Accounts of end users.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Auth {
+    /// How sessions are shown.
+    pub jwt: Jwt,
+    /// What a new password must be.
+    pub password: PasswordPolicy,
+    /// Tries to sign in that fail, by address.
+    pub login_limit: RateLimit,
+    /// Registrations, by address.
+    pub register_limit: RateLimit,
+    /// Whether anybody may register.
+    pub allow_registration: bool,
+    /// Whether only verified addresses may sign in.
+    pub require_verification: bool,
+}
+
+/// How sessions are shown: by signed tokens. Without `secret` and `key_file` nobody can sign in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Jwt {
+    /// Signs with HS256; at least [`Jwt::MIN_SECRET`] bytes, and not together with `key_file`.
+    pub secret: Option<Secret>,
+    /// PEM file of an Ed25519 or RSA key that signs with EdDSA or RS256.
+    pub key_file: Option<PathBuf>,
+    /// How long an access token is good, at least a second.
+    pub access_ttl: Duration,
+    /// How long a session lasts without being used, at least `access_ttl`.
+    pub refresh_ttl: Duration,
+    /// `iss` of tokens.
+    pub issuer: String,
+    /// `aud` of tokens; may be empty.
+    pub audience: Vec<String>,
+}
+
+impl Jwt {
+    /// Shortest secret in bytes.
+    pub const MIN_SECRET: usize = 32;
+}
+
+/// What a new password must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasswordPolicy {
+    /// Fewest characters, at least 8.
+    pub min_length: u32,
+    /// An upper-case letter.
+    pub require_uppercase: bool,
+    /// A lower-case letter.
+    pub require_lowercase: bool,
+    /// A digit.
+    pub require_number: bool,
+    /// Something else.
+    pub require_special: bool,
+}
+
+/// So many tries in a window that begins with the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// At least 1.
+    pub max: u32,
+    /// At least a second.
+    pub window: Duration,
 }
 
 /// A value that must not be printed: `Debug` and `Display` show `***`.

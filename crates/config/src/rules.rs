@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use alyx_auth::Network;
+
 use crate::keys::Status;
 use crate::load::Setting;
-use crate::model::{Admin, Cluster, Config, DocsUi, FunctionRuntime, Secret};
+use crate::model::{Admin, Cluster, Config, DocsUi, FunctionRuntime, Jwt, Secret};
 use crate::problem::{Origin, Problem};
 
 /// Finds what no single key shows.
@@ -44,6 +46,7 @@ pub(crate) fn check(config: &Config, settings: &[Setting], problems: &mut Vec<Pr
     check_turso(config, &mut problem);
     check_cluster(config, &mut problem);
     check_admin(config, &mut problem);
+    check_auth(config, &mut problem);
 }
 
 /// Fills in what follows from other keys.
@@ -129,6 +132,48 @@ fn check_cluster(config: &Config, problem: &mut impl FnMut(&str, &str)) {
         problem(
             "cluster.nats",
             "this is not the URL of a NATS server; write one such as nats://host:4222",
+        );
+    }
+}
+
+fn check_auth(config: &Config, problem: &mut impl FnMut(&str, &str)) {
+    let jwt = &config.auth.jwt;
+    if let Some(secret) = &jwt.secret {
+        if secret.expose().len() < Jwt::MIN_SECRET {
+            problem(
+                "auth.jwt.secret",
+                &format!(
+                    "this is too short; write {} bytes or more, such as `openssl rand -hex 32` prints",
+                    Jwt::MIN_SECRET
+                ),
+            );
+        }
+        if jwt.key_file.is_some() {
+            problem(
+                "auth.jwt.key_file",
+                "`auth.jwt.secret` is set too, and only one of them can sign; remove one",
+            );
+        }
+        // Who holds one of these must not be able to sign in as anybody.
+        let others = [&config.cluster.token, &config.admin.token];
+        if others.into_iter().flatten().any(|other| other == secret) {
+            problem(
+                "auth.jwt.secret",
+                "this is also `cluster.token` or `admin.token`; write another one",
+            );
+        }
+    }
+    if jwt.refresh_ttl < jwt.access_ttl {
+        problem(
+            "auth.jwt.refresh_ttl",
+            "a session would end before its access token does; write at least `auth.jwt.access_ttl`",
+        );
+    }
+    let trusted = &config.server.trusted_proxies;
+    if let Some(wrong) = trusted.iter().find(|text| Network::parse(text).is_none()) {
+        problem(
+            "server.trusted_proxies",
+            &format!("`{wrong}` is no address; write one such as 10.0.0.7, or a range such as 10.0.0.0/8"),
         );
     }
 }

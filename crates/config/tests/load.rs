@@ -260,7 +260,7 @@ fn a_cluster_is_read_whole_and_its_secrets_stay_hidden() {
 #[test]
 fn keys_for_other_versions_are_accepted_with_one_warning_per_reason() {
     let loaded = load(
-        "auth:\n  jwt: {secret: s3cr3t, access_ttl: 15m}\n  oauth: {github: {client_id: a, client_secret: b}}\n\
+        "auth:\n  oauth: {github: {client_id: a, client_secret: s3cr3t}}\n\
          storage: {backends: {local: {type: filesystem, filesystem: {path: ./files}}}}\n\
          server: {tls: {enabled: false}}\ndatabase: {turso: {enabled: false, url: x}}\nadmin_ui: {path: /_admin}\n",
     );
@@ -268,7 +268,7 @@ fn keys_for_other_versions_are_accepted_with_one_warning_per_reason() {
     let accounts = &loaded
         .warnings
         .iter()
-        .find(|line| line.contains("auth.jwt"))
+        .find(|line| line.contains("auth.oauth"))
         .expect("a warning");
     assert!(accounts.contains("alyx.yaml:2:"), "{accounts}");
     assert!(accounts.contains("auth.oauth.github.client_secret"), "{accounts}");
@@ -406,5 +406,49 @@ fn the_reference_is_the_one_made_from_the_registry() {
     assert!(
         found == expected,
         "docs/configuration.md differs from the registry of keys; run the tests of alyx-config with ALYX_UPDATE_DOCS=1"
+    );
+}
+
+#[test]
+fn keys_of_accounts_are_checked_together() {
+    let check = |yaml: &str, key: &str, part: &str| {
+        let errors = load_with(yaml, &[])
+            .map(|loaded| loaded.config)
+            .expect_err(yaml)
+            .to_string();
+        assert!(errors.contains(key) && errors.contains(part), "{errors}");
+        assert!(!errors.contains("hunter2"), "{errors}");
+    };
+    let long = "hunter2-hunter2-hunter2-hunter2-hunter2";
+    check("auth: {jwt: {secret: hunter2}}", "auth.jwt.secret", "32 bytes");
+    check(
+        &format!("auth: {{jwt: {{secret: {long}, key_file: key.pem}}}}"),
+        "auth.jwt.key_file",
+        "only one of them",
+    );
+    check(
+        &format!("auth: {{jwt: {{secret: {long}}}}}\nadmin: {{token: {long}}}"),
+        "auth.jwt.secret",
+        "admin.token",
+    );
+    check(
+        "auth: {jwt: {access_ttl: 2h, refresh_ttl: 1h}}",
+        "auth.jwt.refresh_ttl",
+        "access_ttl",
+    );
+    check(
+        "auth: {password: {min_length: 7}}",
+        "auth.password.min_length",
+        "at least 8",
+    );
+    check(
+        "auth: {rate_limit: {login: {max: 0}}}",
+        "auth.rate_limit.login.max",
+        "at least 1",
+    );
+    check(
+        "server: {trusted_proxies: [10.0.0.0/40]}",
+        "server.trusted_proxies",
+        "10.0.0.0/40",
     );
 }

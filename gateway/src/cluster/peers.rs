@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use alyx_core::{Caller, Error, Result};
+use alyx_core::{Error, Result};
 use alyx_proto::gateway as wire;
 use alyx_proto::gateway::gateway_client::GatewayClient;
 use alyx_proto::gateway::gateway_server::{Gateway, GatewayServer};
@@ -23,8 +23,10 @@ use rustc_hash::FxHashMap;
 use tonic::{Response, Status};
 
 use crate::app::AppState;
+use crate::edge::identify;
 use crate::envelope::{self, Reply};
 use crate::request_id::{RequestTag, X_REQUEST_ID};
+use crate::route::Matched;
 use crate::routes::{self, Context};
 
 /// Headers of a request that its answer depends on.
@@ -155,16 +157,20 @@ impl Gateway for PeerService {
         let request = request_from_wire(request.into_inner())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let tag = RequestTag::of(request.headers());
-        // Credentials are handed on with the request, and checked by whoever answers it.
-        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
-        let context = Context {
-            app: &self.app,
-            tag: &tag,
-            started: Instant::now(),
-            caller: &caller,
-            forwarded: true,
+        let route = Matched::of(request.uri().path()).route;
+        let answered = async {
+            let identity = identify(&self.app, route, (request.headers(), request.uri())).await?;
+            let context = Context {
+                app: &self.app,
+                tag: &tag,
+                started: Instant::now(),
+                forwarded: true,
+                identity: &identity,
+                peer: None,
+            };
+            routes::dispatch(context, request).await
         };
-        let reply = match routes::dispatch(context, request).await {
+        let reply = match answered.await {
             Ok(reply) => reply,
             Err(error) => envelope::failed(&error, &tag),
         };

@@ -11,6 +11,9 @@ pub(crate) fn write_roles(out: &mut Exposition, app: &App) {
     write_store(out, app);
     write_realtime(out, app);
     write_functions(out, app);
+    let (hashes, refused) = app.auth.hashes();
+    out.single(families::AUTH_HASHES, hashes);
+    out.single(families::AUTH_HASHES_REFUSED, refused);
 }
 
 fn write_store(out: &mut Exposition, app: &App) {

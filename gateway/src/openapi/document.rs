@@ -5,7 +5,7 @@ use alyx_service::state::DesiredState;
 use serde_json::{Map, Value as Json, json};
 
 use super::names::{Names, capitalized};
-use super::{collections, functions, schemas, system, transactions};
+use super::{auth, collections, functions, schemas, system, transactions};
 
 /// What a document is made from.
 #[derive(Debug, Clone, Copy)]
@@ -18,17 +18,25 @@ pub(super) struct Subject<'a> {
     pub(super) functions: bool,
     /// Whether the realtime endpoint is served.
     pub(super) realtime: bool,
+    /// Whether anybody can sign in.
+    pub(super) accounts: bool,
     /// Whether what is for development only is served.
     pub(super) development: bool,
 }
 
 /// The failures that operations name, by status.
-const FAILURES: [(u16, &str, &str); 8] = [
+const FAILURES: [(u16, &str, &str); 11] = [
     (
         400,
         "BadRequest",
         "The request is wrong; the message says where and how.",
     ),
+    (
+        401,
+        "Unauthenticated",
+        "The credentials are missing, wrong, or good no longer.",
+    ),
+    (403, "Forbidden", "The caller may not do this."),
     (404, "NotFound", "There is no such thing."),
     (
         409,
@@ -43,6 +51,11 @@ const FAILURES: [(u16, &str, &str); 8] = [
     (413, "PayloadTooLarge", "The body is too large."),
     (415, "UnsupportedMediaType", "The body is not JSON."),
     (
+        429,
+        "TooManyRequests",
+        "Too often; `Retry-After` says when to try again.",
+    ),
+    (
         503,
         "Unavailable",
         "Not now; `Retry-After` says when to try again.",
@@ -51,7 +64,7 @@ const FAILURES: [(u16, &str, &str); 8] = [
 ];
 
 /// Operation ids that belong to the API itself.
-const FIXED_OPERATIONS: [&str; 16] = [
+const FIXED_OPERATIONS: [&str; 28] = [
     "listFunctions",
     "getFunctionStats",
     "reloadFunctions",
@@ -61,6 +74,18 @@ const FIXED_OPERATIONS: [&str; 16] = [
     "beginTransaction",
     "commitTransaction",
     "rollbackTransaction",
+    "authStatus",
+    "register",
+    "login",
+    "refreshSession",
+    "logout",
+    "getAccount",
+    "deleteAccount",
+    "changePassword",
+    "listSessions",
+    "endOtherSessions",
+    "endSession",
+    "getSigningKeys",
     "connectRealtime",
     "getConfig",
     "getOpenApi",
@@ -77,6 +102,9 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
     shared.extend(transactions::shared());
     if subject.functions {
         shared.extend(functions::shared());
+    }
+    if subject.accounts {
+        shared.extend(auth::shared());
     }
     let names: Vec<&str> = shared.iter().map(|(name, _)| *name).collect();
     let mut names = Names::without(&names);
@@ -114,6 +142,10 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
     }
     transactions::add(&mut paths, &mut operations);
     tags.push(tag("transactions", "Several changes as one."));
+    if subject.accounts {
+        auth::add(&mut paths, &mut operations);
+        tags.push(tag("auth", "Accounts and sessions."));
+    }
     system::add(&mut paths, &mut operations, subject.realtime);
     if subject.realtime {
         tags.push(tag("realtime", "Live queries."));
@@ -132,7 +164,11 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
         "servers": [{"url": "/"}],
         "tags": unique_tags(tags),
         "paths": paths,
-        "components": {"schemas": components, "responses": shared_failures()}
+        "components": {
+            "schemas": components,
+            "responses": shared_failures(),
+            "securitySchemes": if subject.accounts { auth::schemes() } else { json!({}) }
+        }
     })
 }
 

@@ -5,6 +5,7 @@
 //! schema closes is not in it; it is made once per revision of the desired state; the page loads nothing from
 //! elsewhere.
 
+mod auth;
 mod collections;
 mod document;
 mod functions;
@@ -74,6 +75,7 @@ fn serve_document(app: &AppState, cache: &Cache, headers: &HeaderMap) -> Respons
             docs: &app.config.docs,
             functions: app.functions.is_some(),
             realtime: app.hub.is_some(),
+            accounts: app.auth.is_on(),
             development: app.config.dev.enabled,
         };
         let text = serde_json::to_vec_pretty(&document(&subject));

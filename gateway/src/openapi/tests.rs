@@ -85,8 +85,32 @@ fn made(functions: bool, realtime: bool, development: bool) -> Json {
         docs: &docs,
         functions,
         realtime,
+        accounts: false,
         development,
     })
+}
+
+#[test]
+fn accounts_are_listed_where_somebody_can_sign_in() {
+    let docs = alyx_config::Config::default().docs;
+    let listed = |accounts: bool| {
+        let document = document(&Subject {
+            state: &state(),
+            docs: &docs,
+            functions: false,
+            realtime: false,
+            accounts,
+            development: false,
+        });
+        let paths = document["paths"].as_object().expect("an object").clone();
+        let routes = crate::route::Route::ALL
+            .into_iter()
+            .map(crate::route::Route::template);
+        let all: Vec<&str> = routes.filter(|path| path.starts_with("/api/auth/")).collect();
+        assert_eq!(all.len(), 10);
+        all.into_iter().filter(|path| paths.contains_key(*path)).count()
+    };
+    assert_eq!((listed(true), listed(false)), (10, 0));
 }
 
 /// Every value under `key`, however deep.

@@ -31,6 +31,7 @@ use super::stats::{Counters, Stats};
 use super::wakes::Wakes;
 use super::wire::CloseCode;
 use super::{link, sweeper};
+use crate::auth::{Gone, Identity};
 
 /// Groups without subscribers that are kept for somebody who comes back.
 const MAX_COLD: usize = 1024;
@@ -96,6 +97,8 @@ pub(crate) struct Hub {
 pub(super) struct Listed {
     pub(super) connection: Arc<Connection>,
     pub(super) next_ping: u32,
+    /// Who opened it; it is closed when that is no longer so.
+    pub(super) identity: Identity,
 }
 
 /// Groups by what they mean and by their name on the link, and what the node is still to be told.
@@ -177,6 +180,25 @@ impl Hub {
         for listed in self.connections.lock().iter_mut() {
             let end = End::Close(CloseCode::GOING_AWAY, "server is shutting down");
             listed.connection.end(end, &self.wakes);
+        }
+    }
+
+    /// Closes the sockets of sessions that are over, or whose account has changed: what they were shown was for somebody
+    /// who is no more.
+    pub(crate) fn end_sessions(&self, gone: &Gone) {
+        let end = End::Close(
+            CloseCode::SIGNED_OUT,
+            "the session has ended or its account has changed",
+        );
+        for listed in self.connections.lock().iter_mut() {
+            let account = listed.identity.caller.account();
+            let over = account.is_some_and(|account| {
+                let session = account.session.as_deref().unwrap_or_default();
+                gone.is_over(&account.id, session)
+            });
+            if over {
+                listed.connection.end(end, &self.wakes);
+            }
         }
     }
 

@@ -25,6 +25,7 @@ use super::message::{self, EchoId, Request};
 use super::stats::Ending;
 use super::sweeper::FIRST_PING;
 use super::wire::{self, CloseCode, FrameReader, Incoming, ReadError};
+use crate::auth::Identity;
 
 /// Segments handed to the kernel at a time.
 const SLICES: usize = 64;
@@ -88,12 +89,14 @@ enum Flow {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Session<IO> {
     /// Takes a socket on and greets it.
-    pub(super) fn new(hub: &Arc<Hub>, io: IO, caller: Caller, permit: Permit) -> Self {
+    pub(super) fn new(hub: &Arc<Hub>, io: IO, (permit, identity): (Permit, Identity)) -> Self {
         let now = hub.now();
         let connection = Arc::new(Connection::new(now));
+        let caller = identity.caller.clone();
         let listed = Listed {
             connection: Arc::clone(&connection),
             next_ping: now + FIRST_PING,
+            identity,
         };
         let place = hub.connections.lock().add(listed);
         connection.push(None, message::connected(ClientId::new().as_str()), &hub.wakes);
@@ -330,6 +333,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Session<IO> {
             CloseCode::TOO_LARGE => Ending::TooLarge,
             CloseCode::SLOW => Ending::Slow,
             CloseCode::GOING_AWAY => Ending::GoingAway,
+            CloseCode::SIGNED_OUT => Ending::SignedOut,
             _ => Ending::Protocol,
         };
         self.begin_close(code, reason, false);

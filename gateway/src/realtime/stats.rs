@@ -19,6 +19,8 @@ pub(super) enum Ending {
     Protocol,
     /// The peer was not heard for too long.
     Timeout,
+    /// The session that it was opened with is over.
+    SignedOut,
     /// The connection broke.
     Lost,
 }
@@ -30,7 +32,7 @@ pub(super) struct Counters {
     pub(super) bytes: AtomicU64,
     pub(super) messages: AtomicU64,
     pub(super) resets: AtomicU64,
-    endings: [AtomicU64; 7],
+    endings: [AtomicU64; 8],
 }
 
 impl Counters {
@@ -47,6 +49,7 @@ impl Counters {
             too_large: count(Ending::TooLarge),
             protocol: count(Ending::Protocol),
             timeout: count(Ending::Timeout),
+            signed_out: count(Ending::SignedOut),
             lost: count(Ending::Lost),
         }
     }
@@ -92,13 +95,15 @@ pub(crate) struct Closes {
     pub(crate) protocol: u64,
     /// The client was silent for too long.
     pub(crate) timeout: u64,
+    /// The session that it was opened with is over (4401).
+    pub(crate) signed_out: u64,
     /// The connection broke.
     pub(crate) lost: u64,
 }
 
 impl Closes {
     /// Every reason with its count, under the names that metrics use.
-    pub(crate) fn by_reason(&self) -> [(&'static str, u64); 7] {
+    pub(crate) fn by_reason(&self) -> [(&'static str, u64); 8] {
         [
             ("client", self.client),
             ("going_away", self.going_away),
@@ -106,6 +111,7 @@ impl Closes {
             ("too_large", self.too_large),
             ("protocol", self.protocol),
             ("timeout", self.timeout),
+            ("signed_out", self.signed_out),
             ("lost", self.lost),
         ]
     }

@@ -2,7 +2,7 @@
 //! nobody listens to, groups that do not open. No socket has a timer of its own.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alyx_core::{Error, ErrorKind};
 use tokio::time::{MissedTickBehavior, interval};
@@ -65,8 +65,10 @@ pub(super) async fn run(hub: Arc<Hub>) {
 }
 
 fn sweep_connections(hub: &Hub, now: u32) {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    let time = time.unwrap_or_default().as_secs();
     for listed in hub.connections.lock().iter_mut() {
-        match verdict(&listed.connection, now) {
+        match verdict(&listed.connection, now).or_else(|| expired(listed, time)) {
             Some(end) => listed.connection.end(end, &hub.wakes),
             None => ping(listed, hub, now),
         }
@@ -99,6 +101,12 @@ fn verdict(connection: &Connection, now: u32) -> Option<End> {
     }
     let (stalled, behind) = connection.waited(now);
     (stalled >= STALL || behind >= LAG).then_some(End::Close(CloseCode::SLOW, "slow"))
+}
+
+/// A token's time is over.
+fn expired(listed: &Listed, time: u64) -> Option<End> {
+    let over = listed.identity.expires.is_some_and(|expires| expires <= time);
+    over.then_some(End::Close(CloseCode::SIGNED_OUT, "the token has expired"))
 }
 
 fn ping(listed: &mut Listed, hub: &Hub, now: u32) {

@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alyx_core::Caller;
 use alyx_schema::Collection;
 use alyx_service::state::DesiredState;
 use alyx_service::tasks::Tasks;
@@ -24,6 +23,8 @@ use super::hub::{Hub, HubParts, Limits};
 use super::session::Session;
 use node::{FakeService, NodeSide};
 use peer::Peer;
+
+use crate::auth::Identity;
 
 const SCHEMA: &str = "
 collections:
@@ -112,7 +113,7 @@ impl House {
         let permit = self.hub.admit().expect("room for a connection");
         let hub = Arc::clone(&self.hub);
         self.tasks
-            .spawn_detached(async move { Session::new(&hub, server, Caller::Anonymous, permit).await });
+            .spawn_detached(async move { Session::new(&hub, server, (permit, Identity::default())).await });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alyx_core::{Caller, Error, ErrorKind, Result};
+use alyx_core::{Error, ErrorKind, Result};
 use alyx_service::trace;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -20,6 +20,7 @@ use sha1::{Digest, Sha1};
 use super::hub::Hub;
 use super::session::Session;
 use crate::app::AppState;
+use crate::auth::Identity;
 use crate::envelope::Failure;
 
 /// Longest time from the reply to the socket.
@@ -49,13 +50,13 @@ pub(super) fn accept(hub: &Arc<Hub>, mut request: Request) -> Result<Response<Bo
         .extensions_mut()
         .remove::<OnUpgrade>()
         .ok_or_else(|| upgrade_required("this connection cannot become a WebSocket; use HTTP/1.1"))?;
-    let caller = request.extensions_mut().remove::<Caller>().unwrap_or_default();
+    let identity = request.extensions_mut().remove::<Identity>().unwrap_or_default();
     let permit = hub.admit()?;
     let serving = Arc::clone(hub);
     let serving = async move {
         // Where the client leaves before the reply is out there is nothing to serve.
         if let Ok(Ok(socket)) = tokio::time::timeout(HANDSHAKE, socket).await {
-            Session::new(&serving, TokioIo::new(socket), caller, permit).await;
+            Session::new(&serving, TokioIo::new(socket), (permit, identity)).await;
         }
     };
     // What the socket asks for belongs to the trace of its handshake.

@@ -22,6 +22,8 @@ impl CloseCode {
     pub(super) const NOT_UTF8: Self = Self(1007);
     pub(super) const TOO_LARGE: Self = Self(1009);
     pub(super) const SLOW: Self = Self(3008);
+    /// Of the range for applications (RFC 6455, section 7.4.2), after HTTP 401.
+    pub(super) const SIGNED_OUT: Self = Self(4401);
 }
 
 const OP_CONTINUE: u8 = 0x0;

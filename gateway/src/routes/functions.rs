@@ -158,7 +158,11 @@ fn invocation_of(
         request_id: context.tag.to_id(),
         function: function.name.clone(),
         input,
-        auth: None,
+        auth: context
+            .identity
+            .caller
+            .account()
+            .map(|account| account.to_json().to_string().into()),
         deadline,
         trace: trace::current(),
         idempotent: headers.contains_key(IDEMPOTENCY_KEY),

@@ -1,5 +1,6 @@
 //! Handlers: decode, make one call, encode.
 
+mod auth;
 mod batch;
 mod collections;
 mod functions;
@@ -9,9 +10,10 @@ mod transactions;
 
 pub(crate) use ops::figures;
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use alyx_core::{Caller, Error, ErrorKind, Result};
+use alyx_core::{Error, ErrorKind, Result};
 use alyx_service::state::DesiredState;
 use axum::body::Body;
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request};
 
 use crate::app::AppState;
+use crate::auth::Identity;
 use crate::authority::Authority;
 use crate::body;
 use crate::envelope::Reply;
@@ -35,21 +38,32 @@ pub(crate) struct Context<'a> {
     pub(crate) app: &'a AppState,
     pub(crate) tag: &'a RequestTag,
     pub(crate) started: Instant,
-    /// Who it acts for.
-    pub(crate) caller: &'a Caller,
     /// Whether another gateway has handed it over.
     pub(crate) forwarded: bool,
+    /// Who asks.
+    pub(crate) identity: &'a Identity,
+    /// Who holds the connection; not known of a request that another gateway has handed over.
+    pub(crate) peer: Option<IpAddr>,
 }
 
 impl Context<'_> {
     /// What its caller may do.
     fn authority(&self, state: &DesiredState) -> Authority {
-        self.app.authority(state, self.caller)
+        self.app.authority(state, &self.identity.caller)
     }
 
     /// When the answer must be ready: `server.write_timeout` after now.
     fn deadline(&self) -> Instant {
         after(Instant::now(), self.app.config.server.write_timeout)
+    }
+
+    /// A body of `/api/auth`, which is small: it is read before anybody is known.
+    async fn small_body(&self, headers: &HeaderMap, body: Body) -> Result<Bytes> {
+        const LARGEST: u64 = 64 * 1024;
+        refuse_multipart(headers)?;
+        let server = &self.app.config.server;
+        let deadline = after(self.started, server.read_timeout);
+        body::read(headers, body, server.max_body_size.min(LARGEST), deadline).await
     }
 
     /// The whole body, within `server.max_body_size` and `server.read_timeout`. Forms are refused; any other
@@ -119,6 +133,18 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
             functions::invoke(context, matched.first, &parts.headers, body).await
         }
         Route::Function | Route::FunctionReload => functions::describe(context, matched.first),
+        Route::AuthStatus => auth::status(context).await,
+        Route::AuthRegister => auth::register(context, &parts, body).await,
+        Route::AuthLogin => auth::login(context, &parts, body).await,
+        Route::AuthRefresh => auth::refresh(context, &parts, body).await,
+        Route::AuthLogout => auth::logout(context, &parts, body).await,
+        Route::AuthMe if method == Method::DELETE => auth::delete_account(context, &parts, body).await,
+        Route::AuthMe => auth::me(context).await,
+        Route::AuthPassword => auth::change_password(context, &parts, body).await,
+        Route::AuthSessions if method == Method::DELETE => auth::end_other_sessions(context).await,
+        Route::AuthSessions => auth::sessions(context).await,
+        Route::AuthSession => auth::end_session(context, matched.second).await,
+        Route::AuthKeys => auth::keys(context),
         Route::Config => Ok(ops::config(context)),
         Route::Health => Ok(ops::health(context).await),
         Route::Live => Ok(ops::live()),

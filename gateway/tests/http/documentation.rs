@@ -61,10 +61,10 @@ fn sources() -> BTreeMap<PathBuf, String> {
         .collect()
 }
 
-/// Whether a string literal is a code: capitals in several words. `FORBIDDEN` is the one with a single word.
+/// Whether a string literal is a code: capitals in several words. `FORBIDDEN` and `UNAUTHORIZED` are those with a single word.
 fn is_code(text: &str) -> bool {
     let in_words = text.contains('_') && text.split('_').all(|word| !word.is_empty());
-    (in_words || text == "FORBIDDEN")
+    (in_words || text == "FORBIDDEN" || text == "UNAUTHORIZED")
         && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
         && !OTHERS.iter().any(|other| text.starts_with(other))
 }

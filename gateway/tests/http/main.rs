@@ -5,6 +5,7 @@
     reason = "a test's own tasks end with its runtime"
 )]
 
+mod accounts;
 mod batches;
 mod connections;
 mod documentation;

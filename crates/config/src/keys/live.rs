@@ -37,7 +37,7 @@ const fn port(set: Set<u64>) -> Kind {
     }
 }
 
-const fn count(min: u64, set: Set<u64>) -> Kind {
+pub(super) const fn count(min: u64, set: Set<u64>) -> Kind {
     Kind::Int {
         min,
         max: u32::MAX as u64,
@@ -45,7 +45,7 @@ const fn count(min: u64, set: Set<u64>) -> Kind {
     }
 }
 
-const fn duration(min: Duration, set: Set<Duration>) -> Kind {
+pub(super) const fn duration(min: Duration, set: Set<Duration>) -> Kind {
     Kind::Duration {
         min,
         or_zero: false,
@@ -117,6 +117,12 @@ pub(super) static KEYS: &[Key] = &[
             set: |c, _, v| c.server.max_body_size = v,
         },
         "Largest request body; a larger one is refused with 413.",
+    ),
+    optional(
+        "server.trusted_proxies",
+        Kind::List(|c, _, v| c.server.trusted_proxies = v),
+        "Addresses and ranges such as `10.0.0.0/8` of the proxies in front of the server. Only their `X-Forwarded-For` says \
+         who a client is; limits that count by address count the proxy otherwise.",
     ),
     live(
         "server.cors.enabled",

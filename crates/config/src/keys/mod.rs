@@ -1,5 +1,6 @@
 //! Every key of the configuration: the one source of parsing, environment names, defaults and documentation.
 
+mod auth;
 mod cluster;
 mod live;
 mod no_effect;
@@ -9,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::{
-    Admin, Cluster, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions,
-    LogFormat, LogLevel, Logging, Metrics, Realtime, Server, Transactions, Turso,
+    Admin, Auth, Cluster, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions,
+    Jwt, LogFormat, LogLevel, Logging, Metrics, PasswordPolicy, RateLimit, Realtime, Server, Transactions,
+    Turso,
 };
 use crate::value::{Input, Kind};
 
@@ -52,7 +54,8 @@ impl Key {
 
 /// Every key, in the order of the documentation.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
-    live::KEYS.iter().chain(cluster::KEYS).chain(no_effect::KEYS)
+    let live = live::KEYS.iter().chain(auth::KEYS).chain(cluster::KEYS);
+    live.chain(no_effect::KEYS)
 }
 
 impl Config {
@@ -91,6 +94,7 @@ fn blank() -> Config {
             write_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
             max_body_size: 0,
+            trusted_proxies: Vec::new(),
             cors: Cors {
                 enabled: false,
                 allowed_origins: Vec::new(),
@@ -155,6 +159,35 @@ fn blank() -> Config {
             listen: String::new(),
             tls: None,
         },
+        auth: blank_auth(),
+    }
+}
+
+fn blank_auth() -> Auth {
+    let never = RateLimit {
+        max: 0,
+        window: Duration::ZERO,
+    };
+    Auth {
+        jwt: Jwt {
+            secret: None,
+            key_file: None,
+            access_ttl: Duration::ZERO,
+            refresh_ttl: Duration::ZERO,
+            issuer: String::new(),
+            audience: Vec::new(),
+        },
+        password: PasswordPolicy {
+            min_length: 0,
+            require_uppercase: false,
+            require_lowercase: false,
+            require_number: false,
+            require_special: false,
+        },
+        login_limit: never,
+        register_limit: never,
+        allow_registration: false,
+        require_verification: false,
     }
 }
 

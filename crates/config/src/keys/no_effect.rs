@@ -37,7 +37,9 @@ const BACKEND: Kind = Kind::Choice {
     set: |_, _, _| (),
 };
 
-const NO_ACCOUNTS: &str = "this version has no user accounts; `auth` is checked and has no effect";
+const NO_OAUTH: &str =
+    "this version has no login by other providers; `auth.oauth` is checked and has no effect";
+const NO_MAIL: &str = "this version sends no mail, so there is no password reset to limit";
 const NO_STORAGE: &str = "this version has no file storage; `storage` is checked and has no effect";
 const NO_ADMIN_UI: &str = "this version has no admin UI; `admin_ui` is checked and has no effect";
 const NO_TLS: &str = "this version does not speak TLS itself; put a proxy that does in front of it";
@@ -55,30 +57,14 @@ pub(super) static KEYS: &[Key] = &[
     no_effect("server.tls.key_file", TEXT, NO_TLS),
     no_effect("server.tls.auto_tls", BOOL, NO_TLS),
     no_effect("server.tls.domain", TEXT, NO_TLS),
-    no_effect("auth.jwt.secret", SECRET, NO_ACCOUNTS),
-    no_effect("auth.jwt.access_ttl", DURATION, NO_ACCOUNTS),
-    no_effect("auth.jwt.refresh_ttl", DURATION, NO_ACCOUNTS),
-    no_effect("auth.jwt.issuer", TEXT, NO_ACCOUNTS),
-    no_effect("auth.jwt.audience", LIST, NO_ACCOUNTS),
-    no_effect("auth.password.min_length", INT, NO_ACCOUNTS),
-    no_effect("auth.password.require_uppercase", BOOL, NO_ACCOUNTS),
-    no_effect("auth.password.require_lowercase", BOOL, NO_ACCOUNTS),
-    no_effect("auth.password.require_number", BOOL, NO_ACCOUNTS),
-    no_effect("auth.password.require_special", BOOL, NO_ACCOUNTS),
-    no_effect("auth.rate_limit.login.max", INT, NO_ACCOUNTS),
-    no_effect("auth.rate_limit.login.window", DURATION, NO_ACCOUNTS),
-    no_effect("auth.rate_limit.register.max", INT, NO_ACCOUNTS),
-    no_effect("auth.rate_limit.register.window", DURATION, NO_ACCOUNTS),
-    no_effect("auth.rate_limit.password_reset.max", INT, NO_ACCOUNTS),
-    no_effect("auth.rate_limit.password_reset.window", DURATION, NO_ACCOUNTS),
-    no_effect("auth.allow_registration", BOOL, NO_ACCOUNTS),
-    no_effect("auth.require_verification", BOOL, NO_ACCOUNTS),
-    no_effect("auth.oauth.{name}.client_id", TEXT, NO_ACCOUNTS),
-    no_effect("auth.oauth.{name}.client_secret", SECRET, NO_ACCOUNTS),
-    no_effect("auth.oauth.{name}.scopes", LIST, NO_ACCOUNTS),
-    no_effect("auth.oauth.{name}.auth_url", TEXT, NO_ACCOUNTS),
-    no_effect("auth.oauth.{name}.token_url", TEXT, NO_ACCOUNTS),
-    no_effect("auth.oauth.{name}.user_info_url", TEXT, NO_ACCOUNTS),
+    no_effect("auth.rate_limit.password_reset.max", INT, NO_MAIL),
+    no_effect("auth.rate_limit.password_reset.window", DURATION, NO_MAIL),
+    no_effect("auth.oauth.{name}.client_id", TEXT, NO_OAUTH),
+    no_effect("auth.oauth.{name}.client_secret", SECRET, NO_OAUTH),
+    no_effect("auth.oauth.{name}.scopes", LIST, NO_OAUTH),
+    no_effect("auth.oauth.{name}.auth_url", TEXT, NO_OAUTH),
+    no_effect("auth.oauth.{name}.token_url", TEXT, NO_OAUTH),
+    no_effect("auth.oauth.{name}.user_info_url", TEXT, NO_OAUTH),
     no_effect("storage.backends.{name}.type", BACKEND, NO_STORAGE),
     no_effect("storage.backends.{name}.filesystem.path", TEXT, NO_STORAGE)
         .or(&["storage.backends.{name}.path"]),

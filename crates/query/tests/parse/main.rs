@@ -281,7 +281,6 @@ fn newer_operators_and_paths_have_the_same_spellings() {
     );
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn the_query_keeps_its_collection() {
     let things = things();

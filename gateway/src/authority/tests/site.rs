@@ -17,6 +17,7 @@ use serde_json::{Map, Value as Json, json};
 use tokio::sync::watch;
 
 use super::random::Random;
+use crate::auth::Identity;
 use crate::authority::Authority;
 use crate::request_id::RequestTag;
 use crate::routes::{Context, dispatch};
@@ -446,12 +447,17 @@ impl Site {
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let request = request.body(body).expect("a request");
         let tag = RequestTag::of(&HeaderMap::new());
+        let identity = Identity {
+            caller: caller.clone(),
+            expires: None,
+        };
         let context = Context {
             app: &self.gateway.app,
             tag: &tag,
             started: Instant::now(),
-            caller,
             forwarded: false,
+            identity: &identity,
+            peer: None,
         };
         match dispatch(context, request).await {
             Ok(reply) => {

@@ -1,0 +1,310 @@
+//! Accounts: registering, signing in, changing the password, leaving.
+//!
+//! **Invariant:** whether an account exists shows neither in the answer nor in the time of a login: the same is looked
+//! up, hashed and said.
+
+use std::time::Instant;
+
+use alyx_auth::{Verdict, hash_password, verify_nobody, verify_password};
+use alyx_core::{Error, ErrorKind, Result, Statement, Value, new_uuid_v7};
+use serde::Serialize;
+
+use super::credentials::{Checked, Credentials};
+use super::identity::refuse;
+use super::sessions::{Device, Tokens, end_others};
+use super::tables::{User, password_hash, user_by_email, user_by_id};
+use super::{Auth, must, step, unchanged};
+
+/// The reply to whoever has signed in.
+#[derive(Debug, Clone)]
+pub(crate) struct SignedIn {
+    pub(crate) user: User,
+    pub(crate) tokens: Tokens,
+}
+
+/// Tokens are also told flat, as generic clients look for them.
+impl Serialize for SignedIn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Reply<'a> {
+            user: &'a User,
+            tokens: &'a Tokens,
+            #[serde(flatten)]
+            flat: &'a Tokens,
+        }
+        let Self { user, tokens } = self;
+        let flat = tokens;
+        Reply { user, tokens, flat }.serialize(serializer)
+    }
+}
+
+/// What became of a registration.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Registration {
+    /// It is signed in.
+    SignedIn(Box<SignedIn>),
+    /// It may sign in once its address is verified.
+    Unverified { user: User },
+}
+
+/// What anybody may know.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    needs_setup: bool,
+    allow_registration: bool,
+}
+
+impl Auth {
+    /// Whether there are accounts, and whether there may be more.
+    pub(crate) async fn status(&self, deadline: Instant) -> Result<Status> {
+        self.signer()?;
+        let needs_setup = self.is_empty(deadline).await?;
+        Ok(Status {
+            needs_setup,
+            allow_registration: self.settings.allow_registration,
+        })
+    }
+
+    async fn is_empty(&self, deadline: Instant) -> Result<bool> {
+        let any = Statement::new("SELECT 1 FROM _alyx_users LIMIT 1", Vec::new());
+        Ok(self.query(any, deadline).await?.rows.is_empty())
+    }
+
+    /// Makes an account.
+    ///
+    /// Errors: of the credentials and the policy, `REGISTRATION_CLOSED`, `USER_EXISTS`, `TOO_MANY_ATTEMPTS`, `AUTH_BUSY`.
+    pub(crate) async fn register(
+        &self,
+        credentials: Credentials,
+        device: &Device,
+        deadline: Instant,
+    ) -> Result<Registration> {
+        self.signer()?;
+        // The first account may register all the same: otherwise nobody could begin.
+        if !self.settings.allow_registration && !self.is_empty(deadline).await? {
+            let message = "this server takes no registrations";
+            return Err(Error::new(ErrorKind::Forbidden, "REGISTRATION_CLOSED", message));
+        }
+        let Checked {
+            email,
+            password,
+            metadata,
+        } = credentials.check()?;
+        self.policy.check(&password)?;
+        self.limits.register(&device.limit_key)?;
+        let hash = self.hashing.run(move || hash_password(&password)).await?;
+        let at = self.clock.timestamp();
+        let user = User {
+            id: new_uuid_v7(),
+            email: Some(email),
+            verified: false,
+            role: "user".to_owned(),
+            metadata: serde_json::from_str(&metadata).map_err(Error::internal)?,
+            created_at: at.clone(),
+            updated_at: at,
+        };
+        let add = must(insert(&user, &hash, metadata));
+        if self.settings.require_verification {
+            self.write(vec![add], deadline).await.map_err(taken)?;
+            return Ok(Registration::Unverified { user });
+        }
+        let mut session = self.begin_session(&user, device)?;
+        session.steps.insert(0, add);
+        self.write(session.steps, deadline).await.map_err(taken)?;
+        let tokens = session.tokens;
+        Ok(Registration::SignedIn(Box::new(SignedIn { user, tokens })))
+    }
+
+    /// Signs in.
+    ///
+    /// Errors: of the credentials, `INVALID_CREDENTIALS`, `EMAIL_NOT_VERIFIED`, `TOO_MANY_ATTEMPTS`, `AUTH_BUSY`.
+    pub(crate) async fn login(
+        &self,
+        credentials: Credentials,
+        device: &Device,
+        deadline: Instant,
+    ) -> Result<SignedIn> {
+        self.signer()?;
+        let Checked { email, password, .. } = credentials.check()?;
+        let rows = self.query(user_by_email(&email), deadline).await?;
+        let known = rows.rows.first();
+        let kept = known.and_then(password_hash);
+        let proof = self.prove(&email, device, password, kept.clone()).await?;
+        let Some(user) = known.map(User::read).transpose()? else {
+            return Err(wrong());
+        };
+        if self.settings.require_verification && !user.verified {
+            let message = "this account's e-mail address is not verified yet";
+            return Err(Error::new(ErrorKind::Forbidden, "EMAIL_NOT_VERIFIED", message));
+        }
+        let mut session = self.begin_session(&user, device)?;
+        // Between the look and the write the password may have been changed, by whoever noticed a theft.
+        session
+            .steps
+            .insert(0, must(still_has(&user.id, kept.as_deref())));
+        if let Some(hash) = proof.better {
+            session.steps.push(step(set_password(&user.id, &hash)));
+        }
+        let written = self.write(session.steps, deadline).await;
+        written.map_err(|error| if unchanged(&error) { wrong() } else { error })?;
+        let tokens = session.tokens;
+        Ok(SignedIn { user, tokens })
+    }
+
+    /// Whether somebody knows the password whose hash is `kept`; what counts guesses knows them as `account`.
+    ///
+    /// Errors: `INVALID_CREDENTIALS`, `TOO_MANY_ATTEMPTS`, `AUTH_BUSY`.
+    async fn prove(
+        &self,
+        account: &str,
+        device: &Device,
+        password: String,
+        kept: Option<String>,
+    ) -> Result<Proof> {
+        self.limits.guess(account, &device.limit_key)?;
+        let compared = self
+            .hashing
+            .run(move || match kept {
+                Some(kept) => {
+                    let verdict = verify_password(&password, &kept);
+                    let old = verdict == Verdict::RightButOld;
+                    (verdict != Verdict::Wrong, old.then(|| hash_password(&password)))
+                }
+                None => {
+                    verify_nobody(&password);
+                    (false, None)
+                }
+            })
+            .await;
+        let (right, better) =
+            compared.inspect_err(|_| self.limits.was_not_looked_at(account, &device.limit_key))?;
+        if !right {
+            return Err(wrong());
+        }
+        self.limits.was_right(account, &device.limit_key);
+        Ok(Proof { better })
+    }
+
+    /// The account of a session, as it is now.
+    pub(crate) async fn user(&self, id: &str, deadline: Instant) -> Result<User> {
+        let rows = self.query(user_by_id(id), deadline).await?;
+        rows.rows.first().map_or_else(|| Err(account_gone()), User::read)
+    }
+
+    /// Gives an account another password and ends its other sessions.
+    ///
+    /// Errors: of the policy, `INVALID_CREDENTIALS` where `current` is not its password, `TOO_MANY_ATTEMPTS`,
+    /// `AUTH_BUSY`.
+    pub(crate) async fn change_password(
+        &self,
+        (user, session): (&str, &str),
+        (current, new): (String, String),
+        device: &Device,
+        deadline: Instant,
+    ) -> Result<()> {
+        self.policy.check(&new)?;
+        let kept = self.prove_again(user, current, device, deadline).await?;
+        let hash = self.hashing.run(move || hash_password(&new)).await?;
+        let steps = vec![
+            must(still_has(user, kept.as_deref())),
+            must(set_password(user, &hash)),
+            step(end_others(user, session)),
+        ];
+        let written = self.write(steps, deadline).await;
+        written
+            .map(|_| ())
+            .map_err(|error| if unchanged(&error) { wrong() } else { error })
+    }
+
+    /// Removes an account with everything that belongs to it here.
+    ///
+    /// Errors: `INVALID_CREDENTIALS`, `TOO_MANY_ATTEMPTS`, `AUTH_BUSY`.
+    pub(crate) async fn delete_account(
+        &self,
+        user: &str,
+        password: String,
+        device: &Device,
+        deadline: Instant,
+    ) -> Result<()> {
+        self.prove_again(user, password, device, deadline).await?;
+        let by_id = |sql: &str| Statement::new(sql, vec![Value::text(user)]);
+        let steps = vec![
+            step(by_id("DELETE FROM _alyx_sessions WHERE user_id = ?1")),
+            step(by_id("DELETE FROM _alyx_users WHERE id = ?1")),
+        ];
+        self.write(steps, deadline).await.map(|_| ())
+    }
+
+    /// Whether whoever has signed in still knows the password; its hash.
+    async fn prove_again(
+        &self,
+        user: &str,
+        password: String,
+        device: &Device,
+        deadline: Instant,
+    ) -> Result<Option<String>> {
+        let rows = self.query(user_by_id(user), deadline).await?;
+        let row = rows.rows.first().ok_or_else(account_gone)?;
+        let kept = password_hash(row);
+        self.prove(user, device, password, kept.clone()).await?;
+        Ok(kept)
+    }
+}
+
+/// Somebody knows a password.
+struct Proof {
+    /// A hash of it to keep in place of the one that is kept.
+    better: Option<String>,
+}
+
+fn insert(user: &User, hash: &str, metadata: String) -> Statement {
+    Statement::new(
+        "INSERT INTO _alyx_users (id, email, password_hash, verified, role, metadata, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        vec![
+            Value::text(user.id.as_str()),
+            user.email.clone().into(),
+            Value::text(hash),
+            Value::Int(i64::from(user.verified)),
+            Value::text(user.role.as_str()),
+            Value::text(metadata),
+            Value::text(user.created_at.as_str()),
+            Value::text(user.updated_at.as_str()),
+        ],
+    )
+}
+
+fn set_password(user: &str, hash: &str) -> Statement {
+    Statement::new(
+        "UPDATE _alyx_users SET password_hash = ?2 WHERE id = ?1",
+        vec![Value::text(user), Value::text(hash)],
+    )
+}
+
+fn still_has(user: &str, hash: Option<&str>) -> Statement {
+    Statement::new(
+        "SELECT 1 FROM _alyx_users WHERE id = ?1 AND password_hash IS ?2",
+        vec![Value::text(user), hash.map_or(Value::Null, Value::text)],
+    )
+}
+
+/// Says the same whether the account or the password is wrong.
+fn wrong() -> Error {
+    refuse(
+        "INVALID_CREDENTIALS",
+        "the e-mail address or the password is wrong",
+    )
+}
+
+fn account_gone() -> Error {
+    refuse("TOKEN_REVOKED", "this session has ended: sign in again")
+}
+
+fn taken(error: Error) -> Error {
+    if error.code() != "UNIQUE_VIOLATION" {
+        return error;
+    }
+    let message = "an account with this e-mail address exists already: sign in, or choose another address";
+    Error::new(ErrorKind::Conflict, "USER_EXISTS", message).with_field("email")
+}

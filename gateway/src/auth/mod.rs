@@ -1,0 +1,214 @@
+//! Accounts and sessions of end users, and the one place where a request's token becomes a [`Caller`].
+//!
+//! Accounts are rows of `_alyx_users`, sessions rows of `_alyx_sessions`; a session is there for as long as it is good.
+//! An access token names its session, which is looked up and remembered until it changes: triggers note every change
+//! of a session or an account in `_alyx_auth_events`, whoever makes it, and each gateway follows these
+//! ([`events::follow`]). **Invariants:** a session that has ended is not accepted a second later, by any gateway, on
+//! any surface; where the events cannot be followed, nothing that is remembered is believed.
+
+mod accounts;
+mod credentials;
+mod events;
+mod hashing;
+mod identity;
+mod limits;
+mod sessions;
+mod tables;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use alyx_auth::{Names, Network, Policy, Signer};
+use alyx_config::{Auth as Settings, Config};
+use alyx_core::{Clock, Error, ErrorKind, Result, Statement};
+use alyx_store::{Expect, Read, ReadCost, Rows, Store, Write, WriteReply, WriteStep};
+use tokio::sync::{Notify, OnceCell};
+
+pub(crate) use accounts::{Registration, SignedIn};
+pub(crate) use credentials::{Credentials, read};
+pub(crate) use events::{Gone, follow};
+pub(crate) use identity::{Authority, Identity, bearer};
+pub(crate) use sessions::{Device, no_such_session};
+
+use hashing::HashPool;
+use identity::Remembered;
+use limits::Limits;
+
+/// Longest wait for the tables to be made.
+const TABLES_WITHIN: Duration = Duration::from_secs(10);
+
+/// The service behind `/api/auth` and behind every bearer token.
+pub(crate) struct Auth {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    policy: Policy,
+    /// `None` where there is no key to sign with: nobody can sign in.
+    signer: Option<Signer>,
+    trusted: Vec<Network>,
+    limits: Limits,
+    hashing: HashPool,
+    remembered: Remembered,
+    tables: OnceCell<()>,
+    /// Something was changed here: there are events to be read.
+    changed: Notify,
+}
+
+impl Auth {
+    /// Reads the key.
+    ///
+    /// Errors: `AUTH_KEY_INVALID`.
+    pub(crate) fn new(config: &Config, store: Store, clock: Arc<dyn Clock>) -> Result<Self> {
+        let settings = config.auth.clone();
+        let password = &settings.password;
+        let trusted = config.server.trusted_proxies.iter();
+        Ok(Self {
+            policy: Policy {
+                min_length: password.min_length as usize,
+                require_uppercase: password.require_uppercase,
+                require_lowercase: password.require_lowercase,
+                require_number: password.require_number,
+                require_special: password.require_special,
+            },
+            signer: signer(&settings)?,
+            trusted: trusted.filter_map(|text| Network::parse(text)).collect(),
+            limits: Limits::new(&settings),
+            hashing: HashPool::start(),
+            remembered: Remembered::default(),
+            tables: OnceCell::new(),
+            changed: Notify::new(),
+            store,
+            clock,
+            settings,
+        })
+    }
+
+    /// Whether anybody can sign in.
+    pub(crate) fn is_on(&self) -> bool {
+        self.signer.is_some()
+    }
+
+    /// Passwords hashed or compared since start, and those that there was no room for.
+    pub(crate) fn hashes(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = &self.hashing.counts;
+        (read(&counts.done), read(&counts.refused))
+    }
+
+    /// The proxies in front of the server.
+    pub(crate) fn trusted_proxies(&self) -> &[Network] {
+        &self.trusted
+    }
+
+    /// Public keys, for those who check tokens themselves.
+    pub(crate) fn jwks(&self) -> Result<serde_json::Value> {
+        Ok(self.signer()?.jwks())
+    }
+
+    fn signer(&self) -> Result<&Signer> {
+        self.signer.as_ref().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unavailable,
+                "AUTH_NOT_CONFIGURED",
+                "this server has no key to sign sessions with: set `auth.jwt.secret` or `auth.jwt.key_file`",
+            )
+        })
+    }
+
+    /// Seconds of Unix time.
+    fn now(&self) -> u64 {
+        let now = self.clock.now().duration_since(UNIX_EPOCH);
+        now.unwrap_or_default().as_secs()
+    }
+
+    /// The rows of one reading statement that touches a handful of rows.
+    async fn query(&self, statement: Statement, deadline: Instant) -> Result<Rows> {
+        self.prepare().await?;
+        let read = Read {
+            statements: vec![statement],
+            cost: ReadCost::Point,
+            deadline,
+        };
+        let mut reply = self.store.read(read).await?;
+        reply
+            .results
+            .pop()
+            .ok_or_else(|| Error::internal("the store gave no result for a read"))
+    }
+
+    /// Carries out all of these or none, and has the events read that they have caused.
+    async fn write(&self, steps: Vec<WriteStep>, deadline: Instant) -> Result<WriteReply> {
+        self.prepare().await?;
+        let reply = self.store.write(Write { steps, deadline }).await?;
+        self.changed.notify_one();
+        Ok(reply)
+    }
+
+    /// Makes the tables where they are missing.
+    async fn prepare(&self) -> Result<()> {
+        let made = self
+            .tables
+            .get_or_try_init(|| tables::create(&self.store, Instant::now() + TABLES_WITHIN));
+        made.await.map(|_| ())
+    }
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth")
+            .field("signer", &self.signer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A step that may do anything.
+fn step(statement: Statement) -> WriteStep {
+    WriteStep {
+        statement,
+        expect: Expect::Any,
+    }
+}
+
+/// A step that must do something; see [`unchanged`].
+fn must(statement: Statement) -> WriteStep {
+    WriteStep {
+        statement,
+        expect: Expect::Row,
+    }
+}
+
+/// Whether a write failed because a step that [`must`] do something found nothing to do.
+fn unchanged(error: &Error) -> bool {
+    error.code() == "DOCUMENT_NOT_FOUND"
+}
+
+fn signer(settings: &Settings) -> Result<Option<Signer>> {
+    let jwt = &settings.jwt;
+    let names = Names {
+        issuer: jwt.issuer.clone(),
+        audience: jwt.audience.clone(),
+    };
+    let unusable = |key: &str, why: String| {
+        Error::new(
+            ErrorKind::InvalidInput,
+            "AUTH_KEY_INVALID",
+            format!("`{key}` cannot sign sessions: {why}"),
+        )
+    };
+    if let Some(secret) = &jwt.secret {
+        let signer = Signer::from_secret(secret.expose(), names);
+        return signer
+            .map(Some)
+            .map_err(|error| unusable("auth.jwt.secret", error.to_string()));
+    }
+    let Some(path) = &jwt.key_file else {
+        return Ok(None);
+    };
+    let shown = path.display();
+    let pem = std::fs::read_to_string(path)
+        .map_err(|error| unusable("auth.jwt.key_file", format!("{shown} cannot be read: {error}")))?;
+    Signer::from_pem(&pem, names)
+        .map(Some)
+        .map_err(|error| unusable("auth.jwt.key_file", format!("{shown}: {error}")))
+}

@@ -1,0 +1,251 @@
+//! Accounts and sessions.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::document::{Operations, failures, json_body, json_reply};
+use super::schemas::reference;
+
+/// How requests show who asks.
+pub(super) fn schemes() -> Json {
+    json!({"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}})
+}
+
+/// Schemas of this module, by name.
+pub(super) fn shared() -> Vec<(&'static str, Json)> {
+    let time = json!({"type": "string", "format": "date-time"});
+    let account = json!({
+        "type": "object",
+        "required": ["id", "email", "verified", "role", "metadata", "created_at", "updated_at"],
+        "properties": {
+            "id": {"type": "string", "format": "uuid"},
+            "email": {"type": ["string", "null"], "format": "email"},
+            "verified": {"type": "boolean"},
+            "role": {"type": "string"},
+            "metadata": {"type": "object"},
+            "created_at": time,
+            "updated_at": time
+        }
+    });
+    let tokens = json!({
+        "access_token": {"type": "string"},
+        "refresh_token": {"type": "string"},
+        "expires_at": {"type": "string", "format": "date-time", "description": "When the access token expires."},
+        "token_type": {"const": "Bearer"}
+    });
+    let required = ["access_token", "refresh_token", "expires_at", "token_type"];
+    let tokens = json!({"type": "object", "required": required, "properties": tokens});
+    let mut signed_in = tokens.clone();
+    signed_in["required"] = json!([&required[..], &["user", "tokens"]].concat());
+    signed_in["properties"]["user"] = reference("Account");
+    signed_in["properties"]["tokens"] = reference("Tokens");
+    let session = json!({
+        "type": "object",
+        "required": ["id", "created_at", "used_at", "expires_at", "user_agent", "ip_address", "current"],
+        "properties": {
+            "id": {"type": "string"},
+            "created_at": time,
+            "used_at": time,
+            "expires_at": time,
+            "user_agent": {"type": ["string", "null"]},
+            "ip_address": {"type": ["string", "null"]},
+            "current": {"type": "boolean", "description": "Whether it is the one that asks."}
+        }
+    });
+    vec![
+        ("Account", account),
+        ("Tokens", tokens),
+        ("SignedIn", signed_in),
+        ("Session", session),
+    ]
+}
+
+/// An operation that anybody may use, or whoever has signed in.
+struct Operation<'a> {
+    id: &'a str,
+    summary: &'a str,
+    body: Option<Json>,
+    reply: (u16, &'a str, Option<Json>),
+    errors: &'a [u16],
+    signed_in: bool,
+}
+
+impl Operation<'_> {
+    fn describe(self, operations: &mut Operations) -> Json {
+        let mut described = operations.fixed(self.id, "auth", self.summary);
+        if let Some(body) = self.body {
+            described["requestBody"] = json_body(&body, true);
+        }
+        let (status, description, schema) = self.reply;
+        let reply = schema.map_or_else(
+            || json!({"description": description}),
+            |schema| json_reply(description, &schema),
+        );
+        let mut replies = Map::from_iter([(status.to_string(), reply)]);
+        replies.extend(failures(self.errors));
+        described["responses"] = Json::Object(replies);
+        if self.signed_in {
+            described["security"] = json!([{"bearer": []}]);
+        }
+        described
+    }
+}
+
+pub(super) fn add(paths: &mut Map<String, Json>, operations: &mut Operations) {
+    add_signing_in(paths, operations);
+    add_own_account(paths, operations);
+    let mut keys = operations.fixed("getSigningKeys", "auth", "Get the public keys that check tokens");
+    keys["responses"] = json!({"200": json_reply("A JSON Web Key Set.", &json!({"type": "object"}))});
+    paths.insert("/api/auth/jwks.json".to_owned(), json!({"get": keys}));
+}
+
+fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
+    let text = json!({"type": "string"});
+    let object = |required: &[&str], properties: Json| json!({"type": "object", "required": required, "properties": properties});
+    let credentials = json!({"email": {"type": "string", "format": "email"}, "password": text});
+    let mut registration = object(&["email", "password"], credentials.clone());
+    registration["properties"]["metadata"] =
+        json!({"type": "object", "description": "Anything, up to 16 KiB."});
+    let status = object(
+        &["needs_setup", "allow_registration"],
+        json!({"needs_setup": {"type": "boolean"}, "allow_registration": {"type": "boolean"}}),
+    );
+    let status = Operation {
+        id: "authStatus",
+        summary: "Ask whether there are accounts, and whether there may be more",
+        body: None,
+        reply: (200, "Both.", Some(status)),
+        errors: &[503],
+        signed_in: false,
+    };
+    paths.insert(
+        "/api/auth/status".to_owned(),
+        json!({"get": status.describe(operations)}),
+    );
+    let signing_in = |id, summary, body, status, errors| Operation {
+        id,
+        summary,
+        body: Some(body),
+        reply: (status, "It is signed in.", Some(reference("SignedIn"))),
+        errors,
+        signed_in: false,
+    };
+    let mut register = signing_in(
+        "register",
+        "Make an account and sign in",
+        registration,
+        201,
+        &[400, 403, 409, 413, 429, 503][..],
+    )
+    .describe(operations);
+    let waiting = object(&["user"], json!({"user": reference("Account")}));
+    register["responses"]["202"] = json_reply("It may sign in once its address is verified.", &waiting);
+    let credentials = object(&["email", "password"], credentials);
+    let errors = &[400, 401, 403, 413, 429, 503][..];
+    let login = signing_in("login", "Sign in", credentials, 200, errors);
+    let refresh_token = object(&["refresh_token"], json!({"refresh_token": text}));
+    let errors = &[400, 401, 503][..];
+    let summary = "Get new tokens for a refresh token, once";
+    let refresh = signing_in("refreshSession", summary, refresh_token.clone(), 200, errors);
+    let logout = Operation {
+        id: "logout",
+        summary: "End the session of the refresh token, or of the bearer",
+        body: Some(refresh_token),
+        reply: (204, "It has ended.", None),
+        errors: &[400, 503],
+        signed_in: false,
+    };
+    let mut logout = logout.describe(operations);
+    logout["requestBody"]["required"] = json!(false);
+    paths.insert("/api/auth/register".to_owned(), json!({"post": register}));
+    paths.insert(
+        "/api/auth/login".to_owned(),
+        json!({"post": login.describe(operations)}),
+    );
+    paths.insert(
+        "/api/auth/refresh".to_owned(),
+        json!({"post": refresh.describe(operations)}),
+    );
+    paths.insert("/api/auth/logout".to_owned(), json!({"post": logout}));
+}
+
+fn add_own_account(paths: &mut Map<String, Json>, operations: &mut Operations) {
+    let own = |id, summary, body: Option<Json>, reply: (u16, &'static str, Option<Json>), errors| Operation {
+        id,
+        summary,
+        body,
+        reply,
+        errors,
+        signed_in: true,
+    };
+    let text = json!({"type": "string"});
+    let account = (200, "The account.", Some(reference("Account")));
+    let me = own(
+        "getAccount",
+        "Show the own account",
+        None,
+        account,
+        &[401, 503][..],
+    );
+    let password = json!({"type": "object", "required": ["password"], "properties": {"password": text}});
+    let gone = (204, "It is gone.", None);
+    let errors = &[400, 401, 429, 503][..];
+    let delete = own(
+        "deleteAccount",
+        "Remove the own account",
+        Some(password),
+        gone,
+        errors,
+    );
+    let own_account = json!({"get": me.describe(operations), "delete": delete.describe(operations)});
+    paths.insert("/api/auth/me".to_owned(), own_account);
+    let passwords = json!({
+        "type": "object",
+        "required": ["current_password", "new_password"],
+        "properties": {"current_password": text, "new_password": text}
+    });
+    let changed = (204, "It is changed; all other sessions have ended.", None);
+    let change = own(
+        "changePassword",
+        "Change the own password",
+        Some(passwords),
+        changed,
+        errors,
+    );
+    paths.insert(
+        "/api/auth/password".to_owned(),
+        json!({"post": change.describe(operations)}),
+    );
+    let all = json!({
+        "type": "object",
+        "required": ["sessions"],
+        "properties": {"sessions": {"type": "array", "items": reference("Session")}}
+    });
+    let all = (200, "The last used first.", Some(all));
+    let list = own(
+        "listSessions",
+        "List the own sessions",
+        None,
+        all,
+        &[401, 503][..],
+    );
+    let ended = || (204, "Ended.", None);
+    let others = own(
+        "endOtherSessions",
+        "End all own sessions but this one",
+        None,
+        ended(),
+        &[401, 503][..],
+    );
+    let sessions = json!({"get": list.describe(operations), "delete": others.describe(operations)});
+    paths.insert("/api/auth/sessions".to_owned(), sessions);
+    let one = own(
+        "endSession",
+        "End one of the own sessions",
+        None,
+        ended(),
+        &[401, 404, 503][..],
+    );
+    let mut one = one.describe(operations);
+    one["parameters"] = json!([{"name": "id", "in": "path", "required": true, "schema": text}]);
+    paths.insert("/api/auth/sessions/{id}".to_owned(), json!({"delete": one}));
+}
