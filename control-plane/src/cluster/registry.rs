@@ -1,9 +1,6 @@
 //! The directory of nodes: who has said lately that it is there. In memory only: a new leader hears of every node
 //! within a heartbeat, and says that its directory is not complete before that.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -394,3 +391,6 @@ fn replaced() -> Error {
         "this stream no longer reports its node; register again",
     )
 }
+
+#[cfg(test)]
+mod tests;
