@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::{list, parsed, refused};
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn what_is_wrong_with_a_filter_is_named() {
