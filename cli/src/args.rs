@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::admin::{AdminCommand, RemoteArgs};
 use crate::migrate::MigrateCommand;
+use crate::rules::RulesCommand;
 
 /// A backend from one YAML file: REST, live queries and functions in one binary.
 #[derive(Debug, Parser)]
@@ -32,6 +33,9 @@ pub(crate) enum Command {
     RealtimeNode(RoleArgs),
     /// Run a function worker of a cluster
     FunctionWorker(RoleArgs),
+    /// Access rules of this folder's schema
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// Migrations of this folder's project, on its database while no server is running on it
     #[command(subcommand)]
     Migrate(MigrateCommand),

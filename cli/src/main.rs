@@ -11,6 +11,7 @@ mod operations;
 mod operators;
 mod process;
 mod roles;
+mod rules;
 mod secret;
 mod telemetry;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Gateway(role) => cluster::run(&role, Role::Gateway),
         Command::RealtimeNode(role) => cluster::run(&role, Role::RealtimeNode),
         Command::FunctionWorker(role) => cluster::run(&role, Role::FunctionWorker),
+        Command::Rules(command) => rules::run(&command),
         Command::Migrate(command) => migrate::run(&cli.remote, &command),
         Command::Admin(command) => admin::run(&cli.remote, command),
     };

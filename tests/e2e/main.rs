@@ -16,6 +16,7 @@ mod realtime;
 mod rebuild;
 mod reload;
 mod rest;
+mod rules;
 mod trace;
 mod transactions;
 mod types;

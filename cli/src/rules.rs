@@ -1,0 +1,93 @@
+//! `alyx rules`: what the access rules of a schema come to.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use alyx_core::{Error, ErrorKind};
+use alyx_rules::{Action, Review, RuleSet, read_schema, review};
+use alyx_schema::{Collection, Schema};
+use clap::{Args, Subcommand};
+
+use crate::failure::Failure;
+
+/// Looks at rules.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RulesCommand {
+    /// Show who may do what with the documents of each collection, and what is probably not meant so
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Schema file [env: ALYX_SCHEMA; default: schema.yaml, then schema.yml]
+    #[arg(long, value_name = "FILE", env = "ALYX_SCHEMA", hide_env = true)]
+    schema: Option<PathBuf>,
+}
+
+/// Prints what was found. It is no failure to have warnings.
+pub(crate) fn run(command: &RulesCommand) -> Result<(), Failure> {
+    let RulesCommand::Check(args) = command;
+    let path = args.schema.clone().unwrap_or_else(|| {
+        let usual = Path::new("schema.yaml");
+        let other = Path::new("schema.yml");
+        if !usual.is_file() && other.is_file() {
+            other
+        } else {
+            usual
+        }
+        .to_owned()
+    });
+    let refuse =
+        |message: String| Failure::Project(Error::new(ErrorKind::InvalidInput, "SCHEMA_INVALID", message));
+    let source = std::fs::read_to_string(&path)
+        .map_err(|error| refuse(format!("{}: the schema cannot be read: {error}", path.display())))?;
+    let (parsed, rules) =
+        read_schema(&source, &path.display().to_string()).map_err(|errors| refuse(errors.to_string()))?;
+    print!("{}", table(&parsed.schema, &rules));
+    Ok(())
+}
+
+/// One line for each operation: who may, and the rule that decides.
+fn table(schema: &Schema, rules: &RuleSet) -> String {
+    let mut out = String::new();
+    let mut warnings = 0;
+    for found in review(schema, rules) {
+        let Some(collection) = schema.collection(&found.collection) else {
+            continue;
+        };
+        describe(&found, collection, &mut out);
+        warnings += found.warnings.len();
+    }
+    let _ = match warnings {
+        0 => writeln!(out, "No warnings. Operators and functions may do everything."),
+        1 => writeln!(out, "1 warning. Operators and functions may do everything."),
+        _ => writeln!(
+            out,
+            "{warnings} warnings. Operators and functions may do everything."
+        ),
+    };
+    out
+}
+
+fn describe(found: &Review, collection: &Collection, out: &mut String) {
+    let _ = writeln!(out, "{:<10}  signed out  user  rule", found.collection);
+    for line in found.lines {
+        let (open, rule) = match line.action {
+            Action::Create => (collection.access.create, &collection.rules.create),
+            Action::Read => (collection.access.read, &collection.rules.read),
+            Action::Update => (collection.access.update, &collection.rules.update),
+            Action::Delete => (collection.access.delete, &collection.rules.delete),
+        };
+        let text = match rule {
+            Some(rule) => rule.text.split_whitespace().collect::<Vec<_>>().join(" "),
+            None => open.to_string(),
+        };
+        let (anonymous, user) = (line.anonymous.word(), line.user.word());
+        let action = line.action.word();
+        let _ = writeln!(out, "  {action:<8}  {anonymous:<10}  {user:<4}  {text}");
+    }
+    for warning in &found.warnings {
+        let _ = writeln!(out, "  ! {warning}");
+    }
+    out.push('\n');
+}

@@ -1,0 +1,251 @@
+//! Access rules as somebody meets them who has not signed in.
+
+use alyx_tests::{Form, Project, Server, eventually};
+use http::Method;
+use serde_json::{Value, json};
+
+alyx_tests::in_both_forms! {
+    a_read_rule_holds_on_every_surface,
+    refused_writes_change_nothing,
+    live_queries_show_what_the_rule_allows,
+}
+
+const SCHEMA: &str = "
+collections:
+  teams:
+    rules: {read: doc.open}
+    fields:
+      id: {type: string, primary: true}
+      open: {type: bool}
+  posts:
+    rules:
+      read: doc.published
+      create: data.author != 'admin' && (data.team == null || get('teams', data.team).open)
+      update: doc.author != 'admin' && !has(data.author)
+      delete: doc.author == 'me' && doc.team.open
+    fields:
+      id: {type: string, primary: true}
+      author: {type: string, default: me}
+      title: {type: string, default: none}
+      published: {type: bool, default: true}
+      team: {type: string, nullable: true, references: teams.id}
+";
+
+async fn seeded(server: &Server) {
+    let http = server.http();
+    for (id, open) in [("open", true), ("closed", false)] {
+        // Nobody reads what is not open, but everybody may write teams.
+        let reply = http
+            .post("/api/collections/teams", &json!({"id": id, "open": open}))
+            .await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+    }
+    for (id, published, team) in [
+        ("a", true, Some("open")),
+        ("b", false, Some("open")),
+        ("c", true, None),
+    ] {
+        let post = json!({"id": id, "published": published, "team": team});
+        let reply = http.post("/api/collections/posts", &post).await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+    }
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    let docs = page["docs"].as_array().expect("a page").iter();
+    docs.map(|doc| doc["id"].as_str().expect("an id")).collect()
+}
+
+async fn a_read_rule_holds_on_every_surface(form: Form) {
+    let project = Project::with_schema(SCHEMA);
+    let server = form.start(&project).await;
+    seeded(&server).await;
+    let http = server.http();
+    let page = http
+        .get("/api/collections/posts?sort=id&expand=team")
+        .await
+        .json();
+    assert_eq!(
+        (ids(&page), &page["total"]),
+        (vec!["a", "c"], &json!(2)),
+        "{page}"
+    );
+    assert_eq!(page["docs"][0]["team"]["id"], "open", "{page}");
+    let teams = http.get("/api/collections/teams").await.json();
+    assert_eq!(ids(&teams), ["open"], "{teams}");
+    let count = http.get("/api/aggregate/posts?select=count").await.json();
+    assert_eq!(count["groups"][0]["count"], 2, "{count}");
+    let found = http.get("/api/collections/posts?search=b").await.json();
+    assert_eq!(ids(&found), [""; 0], "{found}");
+    let hidden = http.get("/api/collections/posts/b").await;
+    let missing = http.get("/api/collections/posts/x").await;
+    assert_eq!(
+        (hidden.status, hidden.code()),
+        (404, "DOCUMENT_NOT_FOUND".to_owned()),
+        "{hidden:?}"
+    );
+    assert_eq!((missing.status, missing.code()), (hidden.status, hidden.code()));
+    let batch = json!({"operations": [{"op": "get", "collection": "posts", "id": "b"}]});
+    assert_eq!(http.post("/api/batch", &batch).await.status, 404);
+    let conditional = http
+        .send(
+            Method::PATCH,
+            "/api/collections/posts/b",
+            &[("if-match", "*")],
+            r#"{"title":"x"}"#,
+        )
+        .await;
+    assert_eq!(
+        conditional.status, 404,
+        "a condition tells nothing: {conditional:?}"
+    );
+    let tx = http.post("/api/transactions", &json!({})).await.json();
+    let tx = tx["transaction_id"].as_str().expect("an id");
+    let within = http
+        .get(&format!("/api/collections/posts?sort=id&tx_id={tx}"))
+        .await
+        .json();
+    assert_eq!(
+        (ids(&within), &within["total"]),
+        (vec!["a", "c"], &json!(2)),
+        "{within}"
+    );
+    assert_eq!(
+        http.get(&format!("/api/collections/posts/b?tx_id={tx}"))
+            .await
+            .status,
+        404
+    );
+}
+
+async fn refused_writes_change_nothing(form: Form) {
+    let project = Project::with_schema(SCHEMA);
+    let server = form.start(&project).await;
+    seeded(&server).await;
+    let http = server.http();
+    for (body, why) in [
+        (json!({"id": "d", "author": "admin"}), "by its own fields"),
+        (json!({"id": "d", "team": "closed"}), "by another document"),
+        (
+            json!({"id": "d", "team": "nowhere"}),
+            "a reference to nothing is not told apart",
+        ),
+        (
+            json!({"id": "a", "author": "admin"}),
+            "a key that is taken is not told",
+        ),
+    ] {
+        let reply = http.post("/api/collections/posts", &body).await;
+        assert_eq!(
+            (reply.status, reply.code()),
+            (403, "FORBIDDEN".to_owned()),
+            "{why}: {reply:?}"
+        );
+    }
+    let given = http
+        .patch("/api/collections/posts/a", &json!({"author": "you"}))
+        .await;
+    assert_eq!(
+        (given.status, given.code()),
+        (403, "FORBIDDEN".to_owned()),
+        "{given:?}"
+    );
+    let hidden = http
+        .patch("/api/collections/posts/b", &json!({"author": "you"}))
+        .await;
+    assert_eq!(hidden.status, 403, "whatever the document is: {hidden:?}");
+    let refused = http.delete("/api/collections/posts/c").await;
+    assert_eq!(refused.status, 403, "{refused:?}");
+    let all = json!({"operations": [
+        {"op": "update", "collection": "posts", "id": "a", "data": {"title": "changed"}},
+        {"op": "delete", "collection": "posts", "id": "c"},
+    ]});
+    let batch = http.post("/api/batch", &all).await;
+    assert_eq!(
+        (batch.status, batch.code()),
+        (403, "FORBIDDEN".to_owned()),
+        "{batch:?}"
+    );
+    let page = http.get("/api/collections/posts?sort=id").await.json();
+    assert_eq!(ids(&page), ["a", "c"], "{page}");
+    assert_eq!(page["docs"][0]["title"], "none", "{page}");
+    assert_eq!(page["docs"][0]["author"], "me", "{page}");
+    // Who may change a document that they may not read is told its key and no more.
+    let blind = http
+        .patch("/api/collections/posts/b", &json!({"title": "x"}))
+        .await;
+    assert_eq!(
+        (blind.status, blind.json()),
+        (200, json!({"id": "b"})),
+        "{blind:?}"
+    );
+    assert_eq!(http.delete("/api/collections/posts/a").await.status, 204);
+}
+
+async fn live_queries_show_what_the_rule_allows(form: Form) {
+    let project = Project::with_schema(SCHEMA);
+    let server = form.start(&project).await;
+    seeded(&server).await;
+    let http = server.http();
+    let mut socket = server.socket().await;
+    let snapshot = socket
+        .subscribe(json!({"collection": "posts", "sort": ["id"]}))
+        .await;
+    assert_eq!(ids(&snapshot), ["a", "c"], "{snapshot}");
+    let made = json!({"id": "hidden", "published": false});
+    assert_eq!(http.post("/api/collections/posts", &made).await.status, 201);
+    let shown = json!({"published": true});
+    assert_eq!(http.patch("/api/collections/posts/b", &shown).await.status, 200);
+    let delta = socket.delta().await;
+    assert_eq!(delta["inserts"][0]["id"], "b", "{delta}");
+    assert_eq!(
+        http.patch("/api/collections/posts/b", &json!({"published": false}))
+            .await
+            .status,
+        200
+    );
+    let delta = socket.delta().await;
+    assert_eq!(delta["deletes"], json!(["b"]), "{delta}");
+}
+
+#[tokio::test]
+async fn a_schema_with_a_broken_rule_is_refused_and_the_rules_in_force_stay() {
+    let project = Project::with_schema(SCHEMA);
+    let server = Server::start(&project).await;
+    seeded(&server).await;
+    let http = server.http();
+    project.write(
+        "schema.yaml",
+        &SCHEMA.replace("read: doc.published", "read: doc.publishd"),
+    );
+    server.printed("`posts` has no field `publishd`").await;
+    assert_eq!(http.get("/api/collections/posts/b").await.status, 404);
+    project.write(
+        "schema.yaml",
+        &SCHEMA.replace("read: doc.published", "read: doc.title == 'none'"),
+    );
+    eventually("the new rule is in force", || async {
+        let reply = http.get("/api/collections/posts/b").await;
+        if reply.status == 200 { Ok(()) } else { Err(reply) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_rules_of_a_folder_are_told_in_words() {
+    let project = Project::with_schema(SCHEMA);
+    let (code, output) = Server::run(&project, &["rules", "check"], &[]).await;
+    assert_eq!(code, Some(0), "{output}");
+    for line in [
+        "  read      some        some  doc.published",
+        "  create    all         all   true",
+        "  ! anybody may create any document without signing in",
+        "  ! no index serves the read rule",
+    ] {
+        assert!(output.contains(line), "{line}\n{output}");
+    }
+    project.write("schema.yaml", &SCHEMA.replace("doc.published", "doc.publishd"));
+    let (code, output) = Server::run(&project, &["rules", "check"], &[]).await;
+    assert_eq!(code, Some(64), "{output}");
+    assert!(output.contains("did you mean `published`?"), "{output}");
+}
