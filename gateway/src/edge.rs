@@ -156,6 +156,12 @@ impl Edge {
             | Route::AuthSessions
             | Route::AuthSession
             | Route::AuthKeys
+            | Route::AuthVerify
+            | Route::AuthVerifyRequest
+            | Route::AuthPasswordForgot
+            | Route::AuthPasswordReset
+            | Route::AuthMagicLink
+            | Route::AuthMagicLogin
             | Route::Config
             | Route::Health
             | Route::Live

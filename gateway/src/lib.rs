@@ -98,7 +98,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// `LISTEN_FAILED` (the port is taken, or not allowed), `FRONTEND_INVALID`, `AUTH_KEY_INVALID`: the messages say what
+    /// `LISTEN_FAILED` (the port is taken, or not allowed), `FRONTEND_INVALID`, `AUTH_KEY_INVALID`, `MAIL_INVALID`: the messages say what
     /// to do.
     pub async fn bind(parts: GatewayParts) -> Result<Self> {
         let server = &parts.config.server;
@@ -110,7 +110,12 @@ impl Gateway {
             Arc::clone(&parts.clock),
             Arc::clone(&metrics),
         );
-        let auth = Auth::new(&parts.config, parts.store.clone(), Arc::clone(&parts.clock))?;
+        let auth = Auth::new(
+            &parts.config,
+            parts.store.clone(),
+            Arc::clone(&parts.clock),
+            &format!("http://{}:{}", server.host, listeners.local_addr().port()),
+        )?;
         let auth = Arc::new(auth);
         let engine = Engine::new(parts.store.clone(), Arc::clone(&parts.clock));
         let open = &parts.config.transactions;
@@ -135,6 +140,10 @@ impl Gateway {
             let (following, cancelled) = (auth::follow(Arc::clone(&auth), hub.clone()), tasks.cancelled());
             tasks.spawn("auth.events", OnEnd::StopAll, async move {
                 cancelled.run_until_cancelled(following).await;
+            });
+            let (sending, cancelled) = (auth::send_mails(Arc::clone(&auth)), tasks.cancelled());
+            tasks.spawn("auth.mails", OnEnd::StopAll, async move {
+                cancelled.run_until_cancelled(sending).await;
             });
         }
         let app = AppState::new(App {

@@ -34,6 +34,12 @@ pub(crate) enum Route {
     AuthSessions,
     AuthSession,
     AuthKeys,
+    AuthVerify,
+    AuthVerifyRequest,
+    AuthPasswordForgot,
+    AuthPasswordReset,
+    AuthMagicLink,
+    AuthMagicLogin,
     Config,
     OpenApi,
     Docs,
@@ -50,7 +56,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// Every route, in the order of the discriminants.
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 36] = [
         Self::Collection,
         Self::Document,
         Self::Batch,
@@ -71,6 +77,12 @@ impl Route {
         Self::AuthSessions,
         Self::AuthSession,
         Self::AuthKeys,
+        Self::AuthVerify,
+        Self::AuthVerifyRequest,
+        Self::AuthPasswordForgot,
+        Self::AuthPasswordReset,
+        Self::AuthMagicLink,
+        Self::AuthMagicLogin,
         Self::Config,
         Self::OpenApi,
         Self::Docs,
@@ -106,6 +118,12 @@ impl Route {
             Self::AuthSessions => "/api/auth/sessions",
             Self::AuthSession => "/api/auth/sessions/{id}",
             Self::AuthKeys => "/api/auth/jwks.json",
+            Self::AuthVerify => "/api/auth/verify",
+            Self::AuthVerifyRequest => "/api/auth/verify/request",
+            Self::AuthPasswordForgot => "/api/auth/password/forgot",
+            Self::AuthPasswordReset => "/api/auth/password/reset",
+            Self::AuthMagicLink => "/api/auth/magic-link",
+            Self::AuthMagicLogin => "/api/auth/magic-link/login",
             Self::Config => "/api/config",
             Self::OpenApi => "/api/openapi.json",
             Self::Docs => "/docs",
@@ -130,7 +148,13 @@ impl Route {
             | Self::AuthLogin
             | Self::AuthRefresh
             | Self::AuthLogout
-            | Self::AuthPassword => "POST, OPTIONS",
+            | Self::AuthPassword
+            | Self::AuthVerify
+            | Self::AuthVerifyRequest
+            | Self::AuthPasswordForgot
+            | Self::AuthPasswordReset
+            | Self::AuthMagicLink
+            | Self::AuthMagicLogin => "POST, OPTIONS",
             Self::AuthMe | Self::AuthSessions => "GET, HEAD, DELETE, OPTIONS",
             Self::AuthSession => "DELETE, OPTIONS",
             Self::Function => "GET, HEAD, POST, OPTIONS",
@@ -172,6 +196,12 @@ impl Route {
             | Self::AuthLogin
             | Self::AuthRefresh
             | Self::AuthLogout
+            | Self::AuthVerify
+            | Self::AuthVerifyRequest
+            | Self::AuthPasswordForgot
+            | Self::AuthPasswordReset
+            | Self::AuthMagicLink
+            | Self::AuthMagicLogin
             | Self::AuthKeys => Authority::Anybody,
             Self::Functions
             | Self::FunctionStats
@@ -251,6 +281,10 @@ impl<'a> Matched<'a> {
             (Some("functions"), Some(name), None) if !name.is_empty() => Route::Function,
             (Some("realtime"), None, None) => Route::Realtime,
             (Some("auth"), Some(name), None) => of_auth(name),
+            (Some("auth"), Some("verify"), Some("request")) => Route::AuthVerifyRequest,
+            (Some("auth"), Some("password"), Some("forgot")) => Route::AuthPasswordForgot,
+            (Some("auth"), Some("password"), Some("reset")) => Route::AuthPasswordReset,
+            (Some("auth"), Some("magic-link"), Some("login")) => Route::AuthMagicLogin,
             (Some("auth"), Some("sessions"), Some(id)) if !id.is_empty() => Route::AuthSession,
             (Some("config"), None, None) => Route::Config,
             (Some("openapi.json"), None, None) => Route::OpenApi,
@@ -276,6 +310,8 @@ fn of_auth(name: &str) -> Route {
         "password" => Route::AuthPassword,
         "sessions" => Route::AuthSessions,
         "jwks.json" => Route::AuthKeys,
+        "verify" => Route::AuthVerify,
+        "magic-link" => Route::AuthMagicLink,
         _ => Route::UnknownApi,
     }
 }
@@ -419,6 +455,12 @@ mod tests {
                 "/api/auth/refresh",
                 "/api/auth/logout",
                 "/api/auth/jwks.json",
+                "/api/auth/verify",
+                "/api/auth/verify/request",
+                "/api/auth/password/forgot",
+                "/api/auth/password/reset",
+                "/api/auth/magic-link",
+                "/api/auth/magic-link/login",
                 "/api/config",
                 "/api/openapi.json",
                 "/docs",

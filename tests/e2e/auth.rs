@@ -162,6 +162,23 @@ async fn sessions_outlive_a_restart_of_alyx_dev() {
 }
 
 #[tokio::test]
+async fn alyx_dev_shows_mails_in_its_log() {
+    let project = Project::with_schema(SCHEMA);
+    let server = Server::start(&project).await;
+    let http = server.http();
+    let (access, _) = register(&http, "a@x.io").await;
+    let link = format!("{}/auth/verify?token=", server.base());
+    server.printed(&link).await;
+    let output = server.output();
+    let (_, rest) = output.split_once(&link).expect("the link");
+    let token = rest.split_whitespace().next().expect("a token");
+    let verified = http.post("/api/auth/verify", &json!({ "token": token })).await;
+    assert_eq!(verified.status, 204, "{verified:?}");
+    let me = with_token(&http, Method::GET, "/api/auth/me", &access, Value::Null).await;
+    assert_eq!(me.json()["verified"], true);
+}
+
+#[tokio::test]
 async fn alyx_serve_makes_up_no_secret_and_refuses_a_short_one() {
     let project = Project::with_schema(SCHEMA);
     let server = Server::start_with(&project, &["serve"], &[]).await;

@@ -158,7 +158,8 @@ pub(crate) fn failure(error: Error) -> Failure {
         | "CLUSTER_INSECURE"
         | "ADMIN_TOKEN_INVALID"
         | "ADMIN_TLS_INVALID"
-        | "AUTH_KEY_INVALID" => Failure::Project(error),
+        | "AUTH_KEY_INVALID"
+        | "MAIL_INVALID" => Failure::Project(error),
         _ => Failure::Other(error),
     }
 }

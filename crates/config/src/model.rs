@@ -34,6 +34,8 @@ pub struct Config {
     pub admin: Admin,
     /// Accounts of end users.
     pub auth: Auth,
+    /// Mails to their owners.
+    pub mail: Mail,
 }
 
 /// The public listener.
@@ -53,6 +55,8 @@ pub struct Server {
     pub max_body_size: u64,
     /// Addresses and ranges (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed; each is well-formed.
     pub trusted_proxies: Vec<String>,
+    /// Where clients reach the server, without a slash at the end. What is sent outside names no other address.
+    pub public_url: Option<String>,
     /// Cross-origin requests.
     pub cors: Cors,
 }
@@ -360,10 +364,72 @@ pub struct Auth {
     pub login_limit: RateLimit,
     /// Registrations, by address.
     pub register_limit: RateLimit,
+    /// Mails of one kind to one account; ten times as many from one address.
+    pub mail_limit: RateLimit,
     /// Whether anybody may register.
     pub allow_registration: bool,
     /// Whether only verified addresses may sign in.
     pub require_verification: bool,
+}
+
+/// Mails to owners of accounts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mail {
+    /// Who sends them; present where `smtp` is.
+    pub from: Option<String>,
+    /// The server that takes them. `None` means that none are sent; development shows them in the log.
+    pub smtp: Option<Smtp>,
+    /// Where their links lead.
+    pub links: MailLinks,
+}
+
+/// A mail server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Smtp {
+    /// Name or address; not empty.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Who to sign in as; together with `password` or not at all.
+    pub username: Option<String>,
+    /// Proof of `username`.
+    pub password: Option<Secret>,
+    /// How the connection is protected.
+    pub tls: SmtpTls,
+}
+
+impl Default for Smtp {
+    fn default() -> Self {
+        Self {
+            host: String::new(),
+            port: 587,
+            username: None,
+            password: None,
+            tls: SmtpTls::StartTls,
+        }
+    }
+}
+
+/// How the connection to a mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmtpTls {
+    /// It begins in the clear and must be encrypted before anything is said.
+    StartTls,
+    /// It is encrypted from the start.
+    Tls,
+    /// Not at all: for a server on this machine.
+    None,
+}
+
+/// Paths under `server.public_url`, each with a slash at its start; links add `?token=…`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailLinks {
+    /// Shows that an address is its owner's.
+    pub verify: String,
+    /// Sets another password.
+    pub reset: String,
+    /// Signs in.
+    pub login: String,
 }
 
 /// How sessions are shown: by signed tokens. Without `secret` and `key_file` nobody can sign in.

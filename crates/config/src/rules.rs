@@ -47,6 +47,7 @@ pub(crate) fn check(config: &Config, settings: &[Setting], problems: &mut Vec<Pr
     check_cluster(config, &mut problem);
     check_admin(config, &mut problem);
     check_auth(config, &mut problem);
+    check_mail(config, &mut problem);
 }
 
 /// Fills in what follows from other keys.
@@ -174,6 +175,49 @@ fn check_auth(config: &Config, problem: &mut impl FnMut(&str, &str)) {
         problem(
             "server.trusted_proxies",
             &format!("`{wrong}` is no address; write one such as 10.0.0.7, or a range such as 10.0.0.0/8"),
+        );
+    }
+}
+
+fn check_mail(config: &Config, problem: &mut impl FnMut(&str, &str)) {
+    let links = &config.mail.links;
+    for (key, path) in [
+        ("verify", &links.verify),
+        ("reset", &links.reset),
+        ("login", &links.login),
+    ] {
+        if !path.starts_with('/') || path.starts_with("//") || path.contains(['?', '#', ' ']) {
+            problem(
+                &format!("mail.links.{key}"),
+                &format!("`{path}` is no path; write one such as /auth/{key}"),
+            );
+        }
+    }
+    let Some(smtp) = &config.mail.smtp else {
+        return;
+    };
+    if smtp.host.is_empty() {
+        problem(
+            "mail.smtp.host",
+            "mails need a server to be sent by; name it, or remove `mail.smtp`",
+        );
+    }
+    if config.mail.from.is_none() {
+        problem(
+            "mail.from",
+            "mails need somebody who sends them; write one such as `Alyx <no-reply@example.com>`",
+        );
+    }
+    if config.server.public_url.is_none() {
+        problem(
+            "server.public_url",
+            "links in mails begin with it; write where clients reach the server, such as https://app.example.com",
+        );
+    }
+    if smtp.username.is_some() != smtp.password.is_some() {
+        problem(
+            "mail.smtp.username",
+            "the mail server wants a name and a password; set both `username` and `password`, or neither",
         );
     }
 }

@@ -446,6 +446,16 @@ fn keys_of_accounts_are_checked_together() {
         "auth.rate_limit.login.max",
         "at least 1",
     );
+    let smtp = "mail: {smtp: {host: mail.example.com, username: a}}";
+    check(smtp, "mail.from", "no-reply@");
+    check(smtp, "server.public_url", "https://");
+    check(smtp, "mail.smtp.username", "both");
+    check("mail: {smtp: {port: 25}}", "mail.smtp.host", "name it");
+    check(
+        "mail: {links: {reset: //evil.example}}",
+        "mail.links.reset",
+        "no path",
+    );
     check(
         "server: {trusted_proxies: [10.0.0.0/40]}",
         "server.trusted_proxies",

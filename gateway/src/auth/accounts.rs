@@ -44,8 +44,8 @@ impl Serialize for SignedIn {
 pub(crate) enum Registration {
     /// It is signed in.
     SignedIn(Box<SignedIn>),
-    /// It may sign in once its address is verified.
-    Unverified { user: User },
+    /// Whoever has the address may sign in once it is verified. The same is said where it has an account already.
+    Unverified { email: String },
 }
 
 /// What anybody may know.
@@ -105,13 +105,18 @@ impl Auth {
             updated_at: at,
         };
         let add = must(insert(&user, &hash, metadata));
+        let email = user.email.clone().unwrap_or_default();
         if self.settings.require_verification {
-            self.write(vec![add], deadline).await.map_err(taken)?;
-            return Ok(Registration::Unverified { user });
+            match self.write(vec![add], deadline).await {
+                Err(error) if error.code() != "UNIQUE_VIOLATION" => return Err(error),
+                Ok(_) | Err(_) => self.offer_verification(&email),
+            }
+            return Ok(Registration::Unverified { email });
         }
         let mut session = self.begin_session(&user, device)?;
         session.steps.insert(0, add);
         self.write(session.steps, deadline).await.map_err(taken)?;
+        self.offer_verification(&email);
         let tokens = session.tokens;
         Ok(Registration::SignedIn(Box::new(SignedIn { user, tokens })))
     }
@@ -231,6 +236,7 @@ impl Auth {
         let by_id = |sql: &str| Statement::new(sql, vec![Value::text(user)]);
         let steps = vec![
             step(by_id("DELETE FROM _alyx_sessions WHERE user_id = ?1")),
+            step(by_id("DELETE FROM _alyx_auth_tokens WHERE user_id = ?1")),
             step(by_id("DELETE FROM _alyx_users WHERE id = ?1")),
         ];
         self.write(steps, deadline).await.map(|_| ())

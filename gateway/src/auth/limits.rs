@@ -21,6 +21,8 @@ pub(super) struct Limits {
     logins: Mutex<Limiter>,
     registrations: Mutex<Limiter>,
     accounts: Mutex<Limiter>,
+    mails: Mutex<Limiter>,
+    mails_by_address: Mutex<Limiter>,
 }
 
 impl Limits {
@@ -35,6 +37,11 @@ impl Limits {
             logins: of(settings.login_limit),
             registrations: of(settings.register_limit),
             accounts: Mutex::new(Limiter::new(BY_ACCOUNT)),
+            mails: of(settings.mail_limit),
+            mails_by_address: of(RateLimit {
+                max: settings.mail_limit.max.saturating_mul(10),
+                ..settings.mail_limit
+            }),
         }
     }
 
@@ -60,6 +67,23 @@ impl Limits {
     pub(super) fn was_not_looked_at(&self, account: &str, address: &str) {
         self.logins.lock().give_back(address);
         self.accounts.lock().give_back(account);
+    }
+
+    /// The guesses for `account` no longer count.
+    pub(super) fn forget(&self, account: &str) {
+        self.accounts.lock().clear(account);
+    }
+
+    /// A mail for `kind_and_account` that is asked for from `address`.
+    ///
+    /// Errors: `TOO_MANY_ATTEMPTS`.
+    pub(super) fn mail(&self, kind_and_account: &str, address: &str) -> Result<()> {
+        let now = Instant::now();
+        self.mails_by_address
+            .lock()
+            .take(address, now)
+            .map_err(too_many)?;
+        self.mails.lock().take(kind_and_account, now).map_err(too_many)
     }
 
     /// A registration from `address`.

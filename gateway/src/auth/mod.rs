@@ -12,6 +12,8 @@ mod events;
 mod hashing;
 mod identity;
 mod limits;
+mod mail;
+mod one_time;
 mod sessions;
 mod tables;
 
@@ -29,11 +31,14 @@ pub(crate) use accounts::{Registration, SignedIn};
 pub(crate) use credentials::{Credentials, read};
 pub(crate) use events::{Gone, follow};
 pub(crate) use identity::{Authority, Identity, bearer};
+pub(crate) use mail::Purpose;
+pub(crate) use one_time::{MailProof, send_mails};
 pub(crate) use sessions::{Device, no_such_session};
 
 use hashing::HashPool;
 use identity::Remembered;
 use limits::Limits;
+use mail::Post;
 
 /// Longest wait for the tables to be made.
 const TABLES_WITHIN: Duration = Duration::from_secs(10);
@@ -49,6 +54,7 @@ pub(crate) struct Auth {
     trusted: Vec<Network>,
     limits: Limits,
     hashing: HashPool,
+    post: Post,
     remembered: Remembered,
     tables: OnceCell<()>,
     /// Something was changed here: there are events to be read.
@@ -56,11 +62,18 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
-    /// Reads the key.
+    /// Reads the key. `local_url` is where this server is reached on this machine.
     ///
-    /// Errors: `AUTH_KEY_INVALID`.
-    pub(crate) fn new(config: &Config, store: Store, clock: Arc<dyn Clock>) -> Result<Self> {
+    /// Errors: `AUTH_KEY_INVALID`, `MAIL_INVALID`.
+    pub(crate) fn new(config: &Config, store: Store, clock: Arc<dyn Clock>, local_url: &str) -> Result<Self> {
         let settings = config.auth.clone();
+        let post = Post::new(config, local_url)?;
+        if settings.require_verification && !post.is_on() {
+            tracing::warn!(
+                "`auth.require_verification` is on and no mail is sent (`mail.smtp.host`): nobody can verify an address, \
+                 so nobody new can sign in"
+            );
+        }
         let password = &settings.password;
         let trusted = config.server.trusted_proxies.iter();
         Ok(Self {
@@ -75,6 +88,7 @@ impl Auth {
             trusted: trusted.filter_map(|text| Network::parse(text)).collect(),
             limits: Limits::new(&settings),
             hashing: HashPool::start(),
+            post,
             remembered: Remembered::default(),
             tables: OnceCell::new(),
             changed: Notify::new(),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 /// Tables, indexes, and the triggers that note what gateways must know of at once. In this order.
-const SCHEMA: [&str; 9] = [
+const SCHEMA: [&str; 11] = [
     "CREATE TABLE IF NOT EXISTS _alyx_users (id TEXT PRIMARY KEY NOT NULL, email TEXT UNIQUE, password_hash TEXT, \
      verified INTEGER NOT NULL DEFAULT 0, role TEXT NOT NULL DEFAULT 'user', metadata TEXT NOT NULL DEFAULT '{}', \
      created_at TEXT NOT NULL, updated_at TEXT NOT NULL)",
@@ -17,6 +17,11 @@ const SCHEMA: [&str; 9] = [
      created_at TEXT NOT NULL, used_at TEXT NOT NULL, expires_at INTEGER NOT NULL, user_agent TEXT, ip_address TEXT)",
     "CREATE INDEX IF NOT EXISTS _alyx_sessions_by_user ON _alyx_sessions (user_id, used_at)",
     "CREATE INDEX IF NOT EXISTS _alyx_sessions_by_end ON _alyx_sessions (expires_at)",
+    // What mails carry, good once. The code is for people to type.
+    "CREATE TABLE IF NOT EXISTS _alyx_auth_tokens (digest BLOB PRIMARY KEY NOT NULL, \
+     user_id TEXT NOT NULL REFERENCES _alyx_users (id) ON DELETE CASCADE, purpose TEXT NOT NULL, code_digest BLOB, \
+     expires_at INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS _alyx_auth_tokens_by_user ON _alyx_auth_tokens (user_id, purpose)",
     // Of the whole account where no session is named.
     "CREATE TABLE IF NOT EXISTS _alyx_auth_events (seq INTEGER PRIMARY KEY AUTOINCREMENT, user_id TEXT NOT NULL, \
      session_id TEXT)",
@@ -36,7 +41,8 @@ pub(super) const USER: &str = "u.id, u.email, u.verified, u.role, u.metadata, u.
 
 /// Makes what is missing.
 pub(super) async fn create(store: &Store, deadline: Instant) -> Result<()> {
-    let there = "SELECT count(*) FROM sqlite_master WHERE name IN ('_alyx_users', '_alyx_sessions_moved')";
+    let there =
+        "SELECT count(*) FROM sqlite_master WHERE name IN ('_alyx_auth_tokens', '_alyx_sessions_moved')";
     let read = Read {
         statements: vec![Statement::new(there, Vec::new())],
         cost: ReadCost::Scan,

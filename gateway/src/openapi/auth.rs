@@ -93,6 +93,7 @@ impl Operation<'_> {
 pub(super) fn add(paths: &mut Map<String, Json>, operations: &mut Operations) {
     add_signing_in(paths, operations);
     add_own_account(paths, operations);
+    add_mails(paths, operations);
     let mut keys = operations.fixed("getSigningKeys", "auth", "Get the public keys that check tokens");
     keys["responses"] = json!({"200": json_reply("A JSON Web Key Set.", &json!({"type": "object"}))});
     paths.insert("/api/auth/jwks.json".to_owned(), json!({"get": keys}));
@@ -137,7 +138,7 @@ fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
         &[400, 403, 409, 413, 429, 503][..],
     )
     .describe(operations);
-    let waiting = object(&["user"], json!({"user": reference("Account")}));
+    let waiting = object(&["email"], json!({"email": text}));
     register["responses"]["202"] = json_reply("It may sign in once its address is verified.", &waiting);
     let credentials = object(&["email", "password"], credentials);
     let errors = &[400, 401, 403, 413, 429, 503][..];
@@ -166,6 +167,78 @@ fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
         json!({"post": refresh.describe(operations)}),
     );
     paths.insert("/api/auth/logout".to_owned(), json!({"post": logout}));
+}
+
+fn add_mails(paths: &mut Map<String, Json>, operations: &mut Operations) {
+    let text = json!({"type": "string"});
+    let object = |required: &[&str], properties: Json| json!({"type": "object", "required": required, "properties": properties});
+    let operation = |id, summary, body, reply, errors| Operation {
+        id,
+        summary,
+        body: Some(body),
+        reply,
+        errors,
+        signed_in: false,
+    };
+    let message = object(&["message"], json!({"message": text}));
+    for (path, id, summary) in [
+        (
+            "verify/request",
+            "requestVerification",
+            "Have a mail sent that verifies an address",
+        ),
+        (
+            "password/forgot",
+            "requestPasswordReset",
+            "Have a mail sent that sets another password",
+        ),
+        ("magic-link", "requestMagicLink", "Have a mail sent that signs in"),
+    ] {
+        let body = object(&["email"], json!({"email": text}));
+        let reply = (
+            202,
+            "It is sent where there is such an account.",
+            Some(message.clone()),
+        );
+        let ask = operation(id, summary, body, reply, &[400, 429, 503][..]).describe(operations);
+        paths.insert(format!("/api/auth/{path}"), json!({"post": ask}));
+    }
+    let token = object(&["token"], json!({"token": text}));
+    let verify = operation(
+        "verifyEmail",
+        "Verify an address by the token of a mail, once",
+        token,
+        (204, "It is verified.", None),
+        &[400, 503][..],
+    );
+    paths.insert(
+        "/api/auth/verify".to_owned(),
+        json!({"post": verify.describe(operations)}),
+    );
+    let reset = operation(
+        "resetPassword",
+        "Set another password by the token of a mail, once",
+        object(&["token", "password"], json!({"token": text, "password": text})),
+        (204, "It is set; all sessions have ended.", None),
+        &[400, 429, 503][..],
+    );
+    paths.insert(
+        "/api/auth/password/reset".to_owned(),
+        json!({"post": reset.describe(operations)}),
+    );
+    let by_token = object(&["token"], json!({"token": text}));
+    let by_code = object(&["email", "code"], json!({"email": text, "code": text}));
+    let login = operation(
+        "loginByMail",
+        "Sign in by the token or the code of a mail, once",
+        json!({"oneOf": [by_token, by_code]}),
+        (200, "It is signed in.", Some(reference("SignedIn"))),
+        &[400, 429, 503][..],
+    );
+    paths.insert(
+        "/api/auth/magic-link/login".to_owned(),
+        json!({"post": login.describe(operations)}),
+    );
 }
 
 fn add_own_account(paths: &mut Map<String, Json>, operations: &mut Operations) {

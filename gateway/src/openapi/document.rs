@@ -64,7 +64,7 @@ const FAILURES: [(u16, &str, &str); 11] = [
 ];
 
 /// Operation ids that belong to the API itself.
-const FIXED_OPERATIONS: [&str; 28] = [
+const FIXED_OPERATIONS: [&str; 34] = [
     "listFunctions",
     "getFunctionStats",
     "reloadFunctions",
@@ -86,6 +86,12 @@ const FIXED_OPERATIONS: [&str; 28] = [
     "endOtherSessions",
     "endSession",
     "getSigningKeys",
+    "requestVerification",
+    "verifyEmail",
+    "requestPasswordReset",
+    "resetPassword",
+    "requestMagicLink",
+    "loginByMail",
     "connectRealtime",
     "getConfig",
     "getOpenApi",

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Context;
-use crate::auth::{Credentials, Device, Registration, bearer, no_such_session, read};
+use crate::auth::{Credentials, Device, MailProof, Purpose, Registration, bearer, no_such_session, read};
 use crate::envelope::{self, Reply};
 use crate::route::decode;
 
@@ -31,6 +31,20 @@ struct PasswordRequest {
 
 #[derive(Deserialize)]
 struct DeleteRequest {
+    #[serde(default)]
+    password: String,
+}
+
+#[derive(Deserialize)]
+struct AddressRequest {
+    #[serde(default)]
+    email: String,
+}
+
+#[derive(Deserialize)]
+struct TokenRequest {
+    #[serde(default)]
+    token: String,
     #[serde(default)]
     password: String,
 }
@@ -100,6 +114,45 @@ pub(super) async fn logout(context: Context<'_>, parts: &Parts, body: Body) -> R
         auth.end_by_access_token(token, deadline).await?;
     }
     Ok(envelope::empty(StatusCode::NO_CONTENT))
+}
+
+/// Says the same whether there is such an account or not.
+pub(super) async fn ask_for_mail(
+    context: Context<'_>,
+    parts: &Parts,
+    body: Body,
+    purpose: Purpose,
+) -> Result<Reply> {
+    let body = context.small_body(&parts.headers, body).await?;
+    let request: AddressRequest = read(&body)?;
+    let device = device(context, parts);
+    context.app.auth.ask_for_mail(&request.email, purpose, &device)?;
+    let message = "a mail is on its way, where there is an account with this address that needs it";
+    Ok(private(StatusCode::ACCEPTED, &json!({ "message": message })))
+}
+
+pub(super) async fn verify(context: Context<'_>, parts: &Parts, body: Body) -> Result<Reply> {
+    let body = context.small_body(&parts.headers, body).await?;
+    let request: TokenRequest = read(&body)?;
+    let auth = &context.app.auth;
+    auth.verify_email(&request.token, context.deadline()).await?;
+    Ok(envelope::empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn reset_password(context: Context<'_>, parts: &Parts, body: Body) -> Result<Reply> {
+    let body = context.small_body(&parts.headers, body).await?;
+    let TokenRequest { token, password } = read(&body)?;
+    let auth = &context.app.auth;
+    auth.reset_password(&token, password, context.deadline()).await?;
+    Ok(envelope::empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn login_by_mail(context: Context<'_>, parts: &Parts, body: Body) -> Result<Reply> {
+    let body = context.small_body(&parts.headers, body).await?;
+    let (proof, device): (MailProof, _) = (read(&body)?, device(context, parts));
+    let auth = &context.app.auth;
+    let signed_in = auth.login_by_mail(proof, &device, context.deadline()).await?;
+    Ok(private(StatusCode::OK, &signed_in))
 }
 
 pub(super) async fn me(context: Context<'_>) -> Result<Reply> {

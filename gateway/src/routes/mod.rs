@@ -21,7 +21,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request};
 
 use crate::app::AppState;
-use crate::auth::Identity;
+use crate::auth::{Identity, Purpose};
 use crate::authority::Authority;
 use crate::body;
 use crate::envelope::Reply;
@@ -145,6 +145,12 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
         Route::AuthSessions => auth::sessions(context).await,
         Route::AuthSession => auth::end_session(context, matched.second).await,
         Route::AuthKeys => auth::keys(context),
+        Route::AuthVerify => auth::verify(context, &parts, body).await,
+        Route::AuthVerifyRequest => auth::ask_for_mail(context, &parts, body, Purpose::Verify).await,
+        Route::AuthPasswordForgot => auth::ask_for_mail(context, &parts, body, Purpose::Reset).await,
+        Route::AuthPasswordReset => auth::reset_password(context, &parts, body).await,
+        Route::AuthMagicLink => auth::ask_for_mail(context, &parts, body, Purpose::Login).await,
+        Route::AuthMagicLogin => auth::login_by_mail(context, &parts, body).await,
         Route::Config => Ok(ops::config(context)),
         Route::Health => Ok(ops::health(context).await),
         Route::Live => Ok(ops::live()),

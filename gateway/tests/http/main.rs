@@ -13,6 +13,7 @@ mod documents;
 mod edge;
 mod frontend;
 mod functions;
+mod mails;
 mod preconditions;
 mod site;
 mod transactions;

@@ -5,7 +5,12 @@ use std::time::Duration;
 use super::Key;
 use super::cluster::secret;
 use super::live::{count, duration, live, optional};
+use crate::model::{Config, Smtp, SmtpTls};
 use crate::value::Kind;
+
+fn smtp(config: &mut Config) -> &mut Smtp {
+    config.mail.smtp.get_or_insert_with(Smtp::default)
+}
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -101,6 +106,19 @@ pub(super) static KEYS: &[Key] = &[
         "How long registrations count.",
     ),
     live(
+        "auth.rate_limit.password_reset.max",
+        "3",
+        count(1, |c, _, v| c.auth.mail_limit.max = v as u32),
+        "Mails of one kind (password reset, verification, login) that one account gets in a window, at each gateway; one \
+         address may ask for ten times as many.",
+    ),
+    live(
+        "auth.rate_limit.password_reset.window",
+        "1h",
+        duration(SECOND, |c, _, v| c.auth.mail_limit.window = v),
+        "How long mails count.",
+    ),
+    live(
         "auth.allow_registration",
         "true",
         Kind::Bool(|c, _, v| c.auth.allow_registration = v),
@@ -111,5 +129,67 @@ pub(super) static KEYS: &[Key] = &[
         "false",
         Kind::Bool(|c, _, v| c.auth.require_verification = v),
         "Let only accounts with a verified address sign in.",
+    ),
+    optional(
+        "mail.from",
+        Kind::Text(|c, _, v| c.mail.from = Some(v)),
+        "Who mails come from, such as `Alyx <no-reply@example.com>`.",
+    ),
+    optional(
+        "mail.smtp.host",
+        Kind::Text(|c, _, v| smtp(c).host = v),
+        "The mail server. Without one no mails are sent; `alyx dev` shows them in its log.",
+    ),
+    optional(
+        "mail.smtp.port",
+        Kind::Int {
+            min: 1,
+            max: 65_535,
+            set: |c, _, v| smtp(c).port = v as u16,
+        },
+        "Its port; 587 where nothing is said.",
+    ),
+    optional(
+        "mail.smtp.username",
+        Kind::Text(|c, _, v| smtp(c).username = Some(v)),
+        "Who to sign in as.",
+    ),
+    optional(
+        "mail.smtp.password",
+        Kind::Secret(|c, _, v| smtp(c).password = secret(v)),
+        "Proof of `mail.smtp.username`.",
+    ),
+    optional(
+        "mail.smtp.tls",
+        Kind::Choice {
+            words: &["starttls", "tls", "none"],
+            set: |c, _, v| {
+                smtp(c).tls = match v {
+                    "tls" => SmtpTls::Tls,
+                    "none" => SmtpTls::None,
+                    _ => SmtpTls::StartTls,
+                }
+            },
+        },
+        "How the connection is protected: encrypted before anything is said (`starttls`, where nothing is set), from the \
+         start (`tls`), or not at all, for a server on this machine.",
+    ),
+    live(
+        "mail.links.verify",
+        "/auth/verify",
+        Kind::Text(|c, _, v| c.mail.links.verify = v),
+        "Page under `server.public_url` that links of verifications lead to, with `?token=…`.",
+    ),
+    live(
+        "mail.links.reset",
+        "/auth/reset",
+        Kind::Text(|c, _, v| c.mail.links.reset = v),
+        "The same for setting a new password.",
+    ),
+    live(
+        "mail.links.login",
+        "/auth/login",
+        Kind::Text(|c, _, v| c.mail.links.login = v),
+        "The same for signing in.",
     ),
 ];

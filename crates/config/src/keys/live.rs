@@ -119,6 +119,11 @@ pub(super) static KEYS: &[Key] = &[
         "Largest request body; a larger one is refused with 413.",
     ),
     optional(
+        "server.public_url",
+        Kind::Url(|c, _, v| c.server.public_url = Some(v)),
+        "Where clients reach the server, such as `https://app.example.com`. Links in mails begin with it.",
+    ),
+    optional(
         "server.trusted_proxies",
         Kind::List(|c, _, v| c.server.trusted_proxies = v),
         "Addresses and ranges such as `10.0.0.0/8` of the proxies in front of the server. Only their `X-Forwarded-For` says \

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::model::{
     Admin, Auth, Cluster, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions,
-    Jwt, LogFormat, LogLevel, Logging, Metrics, PasswordPolicy, RateLimit, Realtime, Server, Transactions,
-    Turso,
+    Jwt, LogFormat, LogLevel, Logging, Mail, MailLinks, Metrics, PasswordPolicy, RateLimit, Realtime, Server,
+    Transactions, Turso,
 };
 use crate::value::{Input, Kind};
 
@@ -95,6 +95,7 @@ fn blank() -> Config {
             idle_timeout: Duration::ZERO,
             max_body_size: 0,
             trusted_proxies: Vec::new(),
+            public_url: None,
             cors: Cors {
                 enabled: false,
                 allowed_origins: Vec::new(),
@@ -160,6 +161,15 @@ fn blank() -> Config {
             tls: None,
         },
         auth: blank_auth(),
+        mail: Mail {
+            from: None,
+            smtp: None,
+            links: MailLinks {
+                verify: String::new(),
+                reset: String::new(),
+                login: String::new(),
+            },
+        },
     }
 }
 
@@ -186,6 +196,7 @@ fn blank_auth() -> Auth {
         },
         login_limit: never,
         register_limit: never,
+        mail_limit: never,
         allow_registration: false,
         require_verification: false,
     }

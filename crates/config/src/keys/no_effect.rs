@@ -17,11 +17,6 @@ const fn no_effect(path: &'static str, kind: Kind, why: &'static str) -> Key {
 }
 
 const BOOL: Kind = Kind::Bool(|_, _, _| ());
-const INT: Kind = Kind::Int {
-    min: 0,
-    max: u32::MAX as u64,
-    set: |_, _, _| (),
-};
 const NUMBER: Kind = Kind::Number(|_, _, _| ());
 const DURATION: Kind = Kind::Duration {
     min: Duration::ZERO,
@@ -39,7 +34,6 @@ const BACKEND: Kind = Kind::Choice {
 
 const NO_OAUTH: &str =
     "this version has no login by other providers; `auth.oauth` is checked and has no effect";
-const NO_MAIL: &str = "this version sends no mail, so there is no password reset to limit";
 const NO_STORAGE: &str = "this version has no file storage; `storage` is checked and has no effect";
 const NO_ADMIN_UI: &str = "this version has no admin UI; `admin_ui` is checked and has no effect";
 const NO_TLS: &str = "this version does not speak TLS itself; put a proxy that does in front of it";
@@ -57,8 +51,6 @@ pub(super) static KEYS: &[Key] = &[
     no_effect("server.tls.key_file", TEXT, NO_TLS),
     no_effect("server.tls.auto_tls", BOOL, NO_TLS),
     no_effect("server.tls.domain", TEXT, NO_TLS),
-    no_effect("auth.rate_limit.password_reset.max", INT, NO_MAIL),
-    no_effect("auth.rate_limit.password_reset.window", DURATION, NO_MAIL),
     no_effect("auth.oauth.{name}.client_id", TEXT, NO_OAUTH),
     no_effect("auth.oauth.{name}.client_secret", SECRET, NO_OAUTH),
     no_effect("auth.oauth.{name}.scopes", LIST, NO_OAUTH),

@@ -6,7 +6,6 @@ use crate::{list, parsed, refused};
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_is_wrong_with_a_filter_is_named() {
     let deep = (0..9).fold(json!({"age": 1}), |inner, _| json!({"$not": inner}));
     let deep = format!("filter={deep}");
