@@ -161,14 +161,18 @@ fn blank() -> Config {
             tls: None,
         },
         auth: blank_auth(),
-        mail: Mail {
-            from: None,
-            smtp: None,
-            links: MailLinks {
-                verify: String::new(),
-                reset: String::new(),
-                login: String::new(),
-            },
+        mail: blank_mail(),
+    }
+}
+
+fn blank_mail() -> Mail {
+    Mail {
+        from: None,
+        smtp: None,
+        links: MailLinks {
+            verify: String::new(),
+            reset: String::new(),
+            login: String::new(),
         },
     }
 }
