@@ -22,6 +22,7 @@ signature=$(openssl pkeyutl -sign -rawin -inkey "$work/key.pem" -in "$work/messa
 while IFS= read -r line; do
   case $line in
     ALYX_ADMIN_TOKEN=) line+=$(openssl rand -hex 32) ;;
+    ALYX_AUTH_JWT_SECRET=) line+=$(openssl rand -hex 32) ;;
     ALYX_CLUSTER_TOKEN=) line+=$(openssl rand -hex 32) ;;
     NATS_TOKEN=) line+=n$(openssl rand -hex 32) ;;
     LIBSQL_JWT_PUBLIC_KEY=) line+=$public ;;

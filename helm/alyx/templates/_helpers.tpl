@@ -82,6 +82,16 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
       key: {{ .Values.secrets.databaseTokenKey }}
 {{- end }}
 
+{{/* Optional: without the key nobody can sign in. */}}
+{{- define "alyx.env.sessions" -}}
+- name: ALYX_AUTH_JWT_SECRET
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "alyx.secret" . }}
+      key: {{ .Values.secrets.sessionSecretKey }}
+      optional: true
+{{- end }}
+
 {{/* Optional: without the key there is no admin API. */}}
 {{- define "alyx.env.operators" -}}
 - name: ALYX_ADMIN_TOKEN
@@ -216,6 +226,9 @@ spec:
         {{- include "alyx.env.member" $root | nindent 8 }}
         {{- if .data }}
         {{- include "alyx.env.data" $root | nindent 8 }}
+        {{- end }}
+        {{- if .public }}
+        {{- include "alyx.env.sessions" $root | nindent 8 }}
         {{- end }}
         {{- if .operators }}
         {{- include "alyx.env.operators" $root | nindent 8 }}
