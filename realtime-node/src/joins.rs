@@ -28,8 +28,8 @@ use crate::record::{QueryShape, Record, RowId};
 use crate::router::Route;
 use crate::window::{Change, Snapshot, Window};
 
-/// Verdicts kept for one group. With more of them all are forgotten.
-const MAX_VERDICTS: usize = 1_024;
+/// Verdicts kept for one group, of some 100 bytes each. With more of them all are forgotten.
+const MAX_VERDICTS: usize = 4_096;
 
 /// Verdicts that one read of a window also brings.
 const MAX_MISSING: usize = 256;
@@ -235,6 +235,13 @@ impl Joins {
             }
         }
         window.settle();
+    }
+
+    /// The read has failed, and is not asked for again before `until`. What was heard meanwhile is not missed: the window is
+    /// as stale as it was, and verdicts were forgotten as their changes came.
+    pub(crate) fn read_failed(&mut self, until: Instant) {
+        self.reading = None;
+        self.pause_until = Some(until);
     }
 
     /// Nothing is known any more: the window is opened anew.

@@ -216,6 +216,9 @@ impl Engine {
                     Error::internal("the snapshot does not join up with the change log"),
                 );
             }
+            (Err(error), Phase::Live(_)) if group.joins.is_some() && !is_hopeless(&error) => {
+                self.reread_failed(index, &error);
+            }
             (Err(error), _) => self.read_failed(index, error),
         }
         self.mark_dirty(index);
@@ -230,8 +233,7 @@ impl Engine {
         let failures = group.failures;
         tracing::warn!(collection = group.query.collection.name, failures, %error, cause = ?std::error::Error::source(&error),
             "the rows of a live query cannot be read");
-        let hopeless = error.kind() == ErrorKind::InvalidInput;
-        if hopeless || failures >= MAX_FAILURES {
+        if is_hopeless(&error) || failures >= MAX_FAILURES {
             self.fail(index, error);
         } else {
             self.reopen(index, retry_delay(failures));
@@ -286,4 +288,9 @@ impl Engine {
         self.by_key.entry(group.key.clone()).or_insert(index);
         self.reopen(index, Duration::ZERO);
     }
+}
+
+/// Whether the same read will fail again.
+fn is_hopeless(error: &Error) -> bool {
+    error.kind() == ErrorKind::InvalidInput
 }

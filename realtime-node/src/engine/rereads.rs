@@ -5,7 +5,7 @@ use std::time::Instant;
 use alyx_core::Error;
 
 use super::Engine;
-use super::reads::{Reading, Wanted};
+use super::reads::{Reading, Wanted, retry_delay};
 use crate::group::{Answer, Phase, events_after_flush, window_change};
 use crate::router::GroupIndex;
 
@@ -52,6 +52,20 @@ impl Engine {
         group.ticket = self.last_ticket;
         self.wanted_again
             .push_back(Wanted::now(index, group.ticket, Reading::Again(verdicts)));
+    }
+
+    /// A window could not be read again: its members keep what they have until it can be, however long that takes.
+    pub(super) fn reread_failed(&mut self, index: GroupIndex, error: &Error) {
+        let Some(group) = self.groups.get_mut(index) else {
+            return;
+        };
+        let Some(joins) = &mut group.joins else {
+            return;
+        };
+        group.failures = group.failures.saturating_add(1);
+        tracing::warn!(collection = group.query.collection.name, failures = group.failures, %error, cause = ?std::error::Error::source(error),
+            "the rows of a live query cannot be read again");
+        joins.read_failed(Instant::now() + retry_delay(group.failures));
     }
 
     /// A window has been read again: its members are told what it is as of then, before what was heard since.

@@ -159,6 +159,32 @@ async fn a_query_fails_where_a_reference_no_longer_leads_where_it_did() {
     world.stats_become(|stats| stats.groups == 0).await;
 }
 
+#[tokio::test]
+async fn a_window_that_cannot_be_read_again_for_a_while_keeps_its_members() {
+    let (world, mut gateway) = related().await;
+    let query = world.query_across(&json!({"filter": {"author.team.size": 3}}));
+    let plain = world.query_across(&json!({"sort": "rank"}));
+    gateway.open(1, query.clone()).await;
+    gateway.open(2, plain.clone()).await;
+    gateway.until(1, |mirror| mirror.opened == 1).await;
+    gateway.until(2, |mirror| mirror.opened == 1).await;
+    let rename = async |from: &str, to: &str| {
+        let renamed = format!("ALTER TABLE {from} RENAME TO {to}");
+        crate::support::migrate(&world.store, std::iter::once(renamed)).await;
+    };
+    rename("people", "away").await;
+    world.write(vec![run("UPDATE teams SET size = 3")]).await;
+    // Long enough for more than one attempt, as the other query goes on.
+    for id in 10..40 {
+        world.write(vec![task(id, 2, id)]).await;
+        gateway.settles(&world, 2, &plain).await;
+    }
+    rename("away", "people").await;
+    gateway.settles(&world, 1, &query).await;
+    let mirror = gateway.mirror(1);
+    assert_eq!((mirror.opened, mirror.total), (1, 32), "{mirror:?}");
+}
+
 /// Results of all queries by position.
 type History = BTreeMap<Seq, Vec<(Vec<String>, u64)>>;
 
