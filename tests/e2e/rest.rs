@@ -81,6 +81,16 @@ async fn a_document_lives_through_create_get_update_and_delete(form: Form) {
         assert_eq!(changed["id"], id);
         assert_eq!(changed["created_at"], made["created_at"]);
     }
+    // A body that sets nothing changes nothing; the stamp of an update is the server's, whatever a caller sends.
+    let before = http.get(&path).await.json();
+    let same = http.patch(&path, &json!({})).await;
+    assert_eq!((same.status, same.json()), (200, before.clone()));
+    let stamp = json!({"views": 8, "updated_at": "2001-01-01T00:00:00Z"});
+    let stamped = http.patch(&path, &stamp).await.json();
+    assert!(
+        stamped["updated_at"].as_str() > before["updated_at"].as_str(),
+        "{stamped} after {before}"
+    );
     let deleted = http.delete(&path).await;
     assert_eq!((deleted.status, deleted.text.as_str()), (204, ""));
     for reply in [

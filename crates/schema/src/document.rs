@@ -15,6 +15,6 @@ mod write;
 
 pub use image::row_from_image;
 pub use operand::{parse_key, value_from_json, value_from_text};
-pub use read::{read_create, read_update};
+pub use read::{is_touch, read_create, read_update};
 pub(crate) use scalar::literal;
 pub use write::{key_to_json, value_to_json, write_json, write_json_with};

@@ -14,8 +14,8 @@ mod settle;
 
 pub use ddl::{create_table, drop_triggers, row_number, search_table, triggers};
 pub use document::{
-    key_to_json, parse_key, read_create, read_update, row_from_image, value_from_json, value_from_text,
-    value_to_json, write_json, write_json_with,
+    is_touch, key_to_json, parse_key, read_create, read_update, row_from_image, value_from_json,
+    value_from_text, value_to_json, write_json, write_json_with,
 };
 pub use model::{
     Access, Bucket, Collection, DefaultValue, Field, FieldType, FileRule, Format, Index, OnDelete, Reference,

@@ -16,7 +16,7 @@ use std::time::Instant;
 use alyx_core::{Clock, Error, ErrorKind, Result, Row, Statement, Value};
 use alyx_query::{Filter, OneParams, insert_returns, passes};
 use alyx_rules::Action;
-use alyx_schema::{Collection, parse_key, read_create, read_update, write_json};
+use alyx_schema::{Collection, is_touch, parse_key, read_create, read_update, write_json};
 use alyx_service::state::DesiredState;
 use alyx_store::{Condition, Expect, Read, ReadCost, ReadReply, Rows, Store, Write, WriteStep};
 use bytes::Bytes;
@@ -151,7 +151,10 @@ impl Documents {
         deadline: Instant,
     ) -> Result<Changed> {
         let key = key_of(collection, id)?;
-        let changes = read_update(collection, body, &self.clock.timestamp())?;
+        let mut changes = read_update(collection, body, &self.clock.timestamp())?;
+        if is_touch(collection, &changes) {
+            changes.clear();
+        }
         let rule = authority.update(collection, &changes, &[])?;
         let visible = authority.visible(collection);
         let changed = if changes.is_empty() {

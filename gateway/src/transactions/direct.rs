@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use alyx_core::{Error, Result, Row, Statement, Value};
 use alyx_query::{Filter, adjust, delete, get_if, holds, insert, insert_returns, passes, upsert};
-use alyx_schema::{Collection, parse_key, read_create, read_update};
+use alyx_schema::{Collection, is_touch, parse_key, read_create, read_update};
 use alyx_store::{Condition, Expect, Read, ReadCost, Rows, Write, WriteStep};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -223,6 +223,9 @@ impl Plan {
         let mut changes = read_update(collection, data, now)?;
         let sums = &operation.increments;
         changes.retain(|(position, _)| !sums.iter().any(|(summed, _)| summed == position));
+        if sums.is_empty() && is_touch(collection, &changes) {
+            changes.clear();
+        }
         let rule = operation.authority.update(collection, &changes, sums)?;
         self.rule((number, operation), (id, &key), &rule);
         let visible = operation.authority.visible(collection);

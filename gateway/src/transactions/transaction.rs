@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use alyx_core::{Error, ErrorKind, Result, Row, Seq, Value};
 use alyx_query::{Filter, Query};
-use alyx_schema::{Collection, key_to_json, parse_key, read_create, read_update};
+use alyx_schema::{Collection, is_touch, key_to_json, parse_key, read_create, read_update};
 use alyx_store::{Condition, Expect, Read, ReadCost, WriteStep};
 use rustc_hash::FxHashMap;
 
@@ -245,7 +245,7 @@ impl Transaction {
         readable_before: bool,
     ) -> Result<Outcome> {
         let collection = &operation.collection;
-        if changes.is_empty() {
+        if is_touch(collection, &changes) {
             return Ok(Outcome::changed(collection, row, readable_before));
         }
         for (position, value) in &changes {

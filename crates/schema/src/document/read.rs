@@ -82,6 +82,13 @@ pub fn read_update(collection: &Collection, body: &[u8], now: &str) -> Result<Ve
         .collect())
 }
 
+/// Whether all that an update sets is when it was made, so that there is nothing to update.
+pub fn is_touch(collection: &Collection, changes: &[(usize, Value)]) -> bool {
+    changes
+        .iter()
+        .all(|(position, _)| collection.fields[*position].on_update_now)
+}
+
 /// What one field got from the body.
 #[derive(Debug, Clone, Default)]
 struct Slot {
