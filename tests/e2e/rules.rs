@@ -8,6 +8,7 @@ alyx_tests::in_both_forms! {
     a_read_rule_holds_on_every_surface,
     refused_writes_change_nothing,
     live_queries_show_what_the_rule_allows,
+    rules_that_cannot_be_followed_live_are_refused,
 }
 
 const SCHEMA: &str = "
@@ -248,4 +249,31 @@ async fn the_rules_of_a_folder_are_told_in_words() {
     let (code, output) = Server::run(&project, &["rules", "check"], &[]).await;
     assert_eq!(code, Some(64), "{output}");
     assert!(output.contains("did you mean `published`?"), "{output}");
+}
+
+/// Everything is open until the year 3000, or to who knows a team by a field that is no reference; a live query could
+/// notice neither.
+async fn rules_that_cannot_be_followed_live_are_refused(form: Form) {
+    let by_time = SCHEMA.replace("read: doc.published", "read: now < '3000-01-01'");
+    let by_key = SCHEMA.replace(
+        "read: doc.published",
+        "read: get('teams', doc.title).open != true",
+    );
+    for schema in [by_time, by_key] {
+        let project = Project::with_schema(&schema);
+        let server = form.start(&project).await;
+        seeded(&server).await;
+        let listed = server.http().get("/api/collections/posts").await.json();
+        assert_eq!(listed["total"], 3, "{listed}");
+        let mut socket = server.socket().await;
+        for payload in [
+            json!({"collection": "posts"}),
+            json!({"collection": "posts", "filter": {"team.open": true}}),
+        ] {
+            let subscribe = json!({"id": "s", "type": "subscribe", "payload": payload});
+            socket.send(subscribe).await;
+            let refused = socket.receive().await;
+            assert!(refused.to_string().contains("RULE_NOT_LIVE"), "{refused}");
+        }
+    }
 }
