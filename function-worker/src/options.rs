@@ -79,12 +79,13 @@ impl WorkerOptions {
         }
     }
 
-    /// Most calls at the same time, in all processes of all runtimes.
+    /// Most calls at the same time that gateways send: what the runtime with the most room takes.
     pub fn slots(&self) -> usize {
         Runtime::ALL
             .map(|runtime| self.pool(runtime))
             .iter()
             .map(|pool| pool.max_instances.max(1).saturating_mul(pool.concurrency.max(1)))
-            .sum()
+            .max()
+            .unwrap_or(1)
     }
 }

@@ -115,7 +115,7 @@ async fn a_session_that_ends_is_over_everywhere(form: Form) {
     }
     let known = began.elapsed();
     assert!(
-        within < Duration::from_secs(2) && known < Duration::from_secs(3),
+        within < Duration::from_secs(10) && known < Duration::from_secs(10),
         "{within:?}, {known:?}"
     );
     let again = Socket::open_with(&server.base(), &[("authorization", &bearer)]).await;

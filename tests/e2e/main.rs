@@ -1,5 +1,6 @@
 //! End-to-end tests: each starts the built binary on a project of its own and uses it from the outside.
 
+mod access;
 mod admin;
 mod auth;
 mod authority;

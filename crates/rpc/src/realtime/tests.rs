@@ -164,7 +164,7 @@ fn query() -> impl Strategy<Value = Query> {
         })
 }
 
-/// All of a query but its collection, floats by their bits.
+/// All of a query but its collections, which are known by their names.
 fn meaning(query: &Query) -> String {
     let Query {
         collection,
@@ -174,10 +174,30 @@ fn meaning(query: &Query) -> String {
         offset,
         fields,
     } = query;
+    let filter = shown(filter);
     format!(
-        "{} {filter:?} {sort:?} {limit} {offset} {fields:?}",
+        "{} {filter} {sort:?} {limit} {offset} {fields:?}",
         collection.name
     )
+}
+
+/// Floats by their bits; a collection's own text has its fields in no order.
+fn shown(filter: &Filter) -> String {
+    let all = |parts: &[Filter]| parts.iter().map(shown).collect::<Vec<_>>().join(", ");
+    match filter {
+        Filter::And(parts) => format!("And({})", all(parts)),
+        Filter::Or(parts) => format!("Or({})", all(parts)),
+        Filter::Not(inner) => format!("Not({})", shown(inner)),
+        Filter::Untrue(inner) => format!("Untrue({})", shown(inner)),
+        Filter::Through(through) => format!(
+            "Through({} {} {} {})",
+            through.field,
+            through.collection.name,
+            through.target,
+            shown(&through.filter)
+        ),
+        other => format!("{other:?}"),
+    }
 }
 
 fn over_the_wire<M: Message + Default>(message: &M) -> M {
