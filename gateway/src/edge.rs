@@ -19,7 +19,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use tower::Service as _;
 
 use crate::app::AppState;
-use crate::auth::{Authority, Identity, bearer};
+use crate::auth::{Identity, Requirement, bearer};
 use crate::cors::Cors;
 use crate::envelope::{self, PendingFailure, Reply};
 use crate::metrics::ShardId;
@@ -188,8 +188,8 @@ pub(crate) async fn identify(
     route: Route,
     (headers, uri): (&HeaderMap, &Uri),
 ) -> Result<Identity, Error> {
-    let authority = route.authority();
-    if authority == Authority::Anybody {
+    let requirement = route.requirement();
+    if requirement == Requirement::Anybody {
         return Ok(Identity::default());
     }
     let mut token = bearer(headers)?;
@@ -201,7 +201,7 @@ pub(crate) async fn identify(
         Some(token) => app.auth.identify(token, Instant::now() + IDENTIFY_WITHIN).await?,
         None => Identity::default(),
     };
-    if authority == Authority::Account {
+    if requirement == Requirement::Account {
         identity.account()?;
     }
     Ok(identity)

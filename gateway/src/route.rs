@@ -8,7 +8,7 @@ use alyx_core::{Error, ErrorKind, Result};
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::auth::Authority;
+use crate::auth::Requirement;
 
 /// A route: a path template and everything that hangs on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -180,7 +180,7 @@ impl Route {
     }
 
     /// Who may use it.
-    pub(crate) const fn authority(self) -> Authority {
+    pub(crate) const fn requirement(self) -> Requirement {
         match self {
             Self::Collection
             | Self::Document
@@ -188,8 +188,10 @@ impl Route {
             | Self::Transactions
             | Self::Aggregate
             | Self::Function
-            | Self::Realtime => Authority::Rules,
-            Self::AuthMe | Self::AuthPassword | Self::AuthSessions | Self::AuthSession => Authority::Account,
+            | Self::Realtime => Requirement::Rules,
+            Self::AuthMe | Self::AuthPassword | Self::AuthSessions | Self::AuthSession => {
+                Requirement::Account
+            }
             // These must also work for somebody whose token has expired.
             Self::AuthStatus
             | Self::AuthRegister
@@ -202,7 +204,7 @@ impl Route {
             | Self::AuthPasswordReset
             | Self::AuthMagicLink
             | Self::AuthMagicLogin
-            | Self::AuthKeys => Authority::Anybody,
+            | Self::AuthKeys => Requirement::Anybody,
             Self::Functions
             | Self::FunctionStats
             | Self::FunctionReload
@@ -215,7 +217,7 @@ impl Route {
             | Self::Ready
             | Self::Metrics
             | Self::UnknownApi
-            | Self::Frontend => Authority::Anybody,
+            | Self::Frontend => Requirement::Anybody,
         }
     }
 
@@ -416,14 +418,14 @@ mod tests {
     /// The table of authorisation, written out: a route that is new, or open to others than before, shows here.
     #[test]
     fn every_route_says_who_may_use_it() {
-        let with = |authority: Authority| -> Vec<&str> {
+        let with = |requirement: Requirement| -> Vec<&str> {
             let routes = Route::ALL
                 .into_iter()
-                .filter(|route| route.authority() == authority);
+                .filter(|route| route.requirement() == requirement);
             routes.map(Route::template).collect()
         };
         assert_eq!(
-            with(Authority::Rules),
+            with(Requirement::Rules),
             [
                 "/api/collections/{collection}",
                 "/api/collections/{collection}/{id}",
@@ -435,7 +437,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            with(Authority::Account),
+            with(Requirement::Account),
             [
                 "/api/auth/me",
                 "/api/auth/password",
@@ -444,7 +446,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            with(Authority::Anybody),
+            with(Requirement::Anybody),
             [
                 "/api/functions",
                 "/api/functions/stats",

@@ -139,20 +139,7 @@ impl Filter {
 
     /// Whether a row alone decides. Otherwise [`Filter::eval`] says nothing about it: only the database can.
     pub fn is_local(&self) -> bool {
-        match self {
-            Self::And(parts) | Self::Or(parts) => parts.iter().all(Self::is_local),
-            Self::Not(inner) | Self::Untrue(inner) => inner.is_local(),
-            Self::Through(_) | Self::Exists(_) | Self::Found { .. } => false,
-            Self::Compare { .. }
-            | Self::In { .. }
-            | Self::Like { .. }
-            | Self::Contains { .. }
-            | Self::JsonContains { .. }
-            | Self::EndsWith { .. }
-            | Self::Path { .. }
-            | Self::Mentions { .. }
-            | Self::IsNull { .. } => true,
-        }
+        !self.any(&|part| matches!(part, Self::Through(_) | Self::Exists(_) | Self::Found { .. }))
     }
 
     /// Whether it asks for documents that the row's own references do not lead to.

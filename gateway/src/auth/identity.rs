@@ -22,7 +22,7 @@ const BELIEVED: Duration = Duration::from_millis(800);
 
 /// Who may use a route: its row in the table of authorisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Authority {
+pub(crate) enum Requirement {
     /// Anybody. Tokens are not looked at, so a broken one does no harm.
     Anybody,
     /// Anybody, as far as access rules and functions let them. A token that is sent must be good.

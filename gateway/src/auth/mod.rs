@@ -30,7 +30,7 @@ use tokio::sync::{Notify, OnceCell};
 pub(crate) use accounts::{Registration, SignedIn};
 pub(crate) use credentials::{Credentials, read};
 pub(crate) use events::{Gone, follow};
-pub(crate) use identity::{Authority, Identity, bearer};
+pub(crate) use identity::{Identity, Requirement, bearer};
 pub(crate) use mail::Purpose;
 pub(crate) use one_time::{MailProof, send_mails};
 pub(crate) use sessions::{Device, no_such_session};
