@@ -76,15 +76,14 @@ impl Query {
             sql.and_where(&self.filter);
             sql.after(&self.sort, key, false);
         });
-        sql.push(" LIMIT ");
-        let number = sql.param(Value::Int(i64::from(limit)));
+        // No limit of its own: with one, SQLite would hand each row over from a coroutine.
         sql.push(") UNION ALL SELECT * FROM (");
         self.stretch(&mut sql, &wanted, |sql| {
             sql.and_where(&self.filter);
             sql.is_null(first.field);
         });
         sql.push(" LIMIT ");
-        sql.param_again(number);
+        let number = sql.param(Value::Int(i64::from(limit)));
         sql.push(") LIMIT ");
         sql.param_again(number);
         sql.finish()
