@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** whatever shows, counts or changes documents on behalf of somebody from outside goes through an
 //! [`Authority`]: reads are under its filter in the database itself, writes carry the filter of their rule or a step
-//! that checks it, in the same write.
+//! that checks it, in the same write. For an API token the same is asked of its scopes, collection by collection.
 
 #[cfg(test)]
 mod tests;
@@ -10,7 +10,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use alyx_core::{Caller, Error, ErrorKind, Result, Value};
+use alyx_core::{ApiToken, Caller, Error, ErrorKind, Permission, Result, Value};
 use alyx_query::{Exists, Expand, Filter, Reach, Through};
 use alyx_rules::{Action, Decision, Facts, Incoming, RuleSet};
 use alyx_schema::{Collection, Schema};
@@ -50,6 +50,8 @@ impl RuleCache {
 pub(crate) struct Authority {
     /// None for whom rules do not bind.
     bound: Option<Arc<Bound>>,
+    /// Where scopes bind.
+    token: Option<Arc<ApiToken>>,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,12 @@ struct Bound {
 
 impl Authority {
     pub(crate) fn of(rules: Arc<RuleSet>, caller: &Caller, now: SystemTime) -> Self {
+        let token = match caller {
+            Caller::Token(token) if !token.scopes.is_unlimited() => Some(Arc::clone(token)),
+            Caller::Token(_) | Caller::Anonymous | Caller::Account(_) | Caller::Operator | Caller::System => {
+                None
+            }
+        };
         let caller = Some(caller).filter(|caller| caller.is_bound_by_rules());
         let bound = caller.map(|caller| {
             Arc::new(Bound {
@@ -69,12 +77,35 @@ impl Authority {
                 now,
             })
         });
-        Self { bound }
+        Self { bound, token }
     }
 
     /// The authority of a function, which rules do not bind.
     pub(crate) const fn system() -> Self {
-        Self { bound: None }
+        Self {
+            bound: None,
+            token: None,
+        }
+    }
+
+    /// Whether everything may be done.
+    fn is_unlimited(&self) -> bool {
+        self.bound.is_none() && self.token.is_none()
+    }
+
+    /// Whether the scopes of a token let it do that, whatever the documents are.
+    ///
+    /// Errors: `SCOPE_MISSING`.
+    fn scoped(&self, collection: &Collection, action: Action) -> Result<()> {
+        let name = collection.name.as_str();
+        let permission = match action {
+            Action::Read => Permission::Read(name),
+            Action::Create | Action::Update | Action::Delete => Permission::Write(name),
+        };
+        match &self.token {
+            Some(token) if !token.scopes.allow(permission) => Err(scope_missing(permission)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// How far queries reach.
@@ -87,8 +118,10 @@ impl Authority {
 
     /// Whether the collection is not closed to everybody from outside.
     ///
-    /// Errors: `FORBIDDEN`. Said before anything is looked up, so it tells nothing about single documents.
+    /// Errors: `FORBIDDEN`, `SCOPE_MISSING`. Said before anything is looked up, so it tells nothing about single
+    /// documents.
     pub(crate) fn permit(&self, collection: &Collection, action: Action) -> Result<()> {
+        self.scoped(collection, action)?;
         let access = collection.access;
         let open = match action {
             Action::Create => access.create,
@@ -113,6 +146,7 @@ impl Authority {
         action: Action,
         facts: impl FnOnce(Facts<'_>) -> Decision,
     ) -> Result<Filter> {
+        self.scoped(collection, action)?;
         let Some(bound) = &self.bound else {
             return Ok(Filter::TRUE);
         };
@@ -191,7 +225,7 @@ impl Authority {
 
     /// A filter of the caller's over what the caller may read, `rule`; also of the documents that it refers to.
     pub(crate) fn limited(&self, rule: &Filter, filter: Filter) -> Filter {
-        if self.bound.is_none() {
+        if self.is_unlimited() {
             return filter;
         }
         let filter = if filter.is_local() {
@@ -243,7 +277,7 @@ impl Authority {
 
     /// What is read along with documents is under its own rules.
     pub(crate) fn limit_expanded(&self, expand: &mut [Expand]) {
-        if self.bound.is_none() {
+        if self.is_unlimited() {
             return;
         }
         for expand in expand {
@@ -251,6 +285,12 @@ impl Authority {
             self.limit_expanded(&mut expand.inner);
         }
     }
+}
+
+/// A token lacks a scope.
+pub(crate) fn scope_missing(permission: Permission<'_>) -> Error {
+    let message = format!("this token may not do that: it would need the scope `{permission}`");
+    Error::new(ErrorKind::Forbidden, "SCOPE_MISSING", message)
 }
 
 /// The rule says no, whatever the document is.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use crate::{Permission, Scopes};
+
 /// Who acts. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Caller {
@@ -12,8 +14,10 @@ pub enum Caller {
     Anonymous,
     /// An end user of the application, by an access token.
     Account(Arc<Account>),
-    /// An operator or an API token. Rules do not apply; what an API token may do is decided where routes are.
+    /// An operator. Rules do not apply.
     Operator,
+    /// An API token. Rules do not apply; it may do what its scopes say and nothing else.
+    Token(Arc<ApiToken>),
     /// The server itself and functions with their own authority. Rules do not apply.
     System,
 }
@@ -35,12 +39,21 @@ pub struct Account {
     pub session: Option<String>,
 }
 
+/// A token for programs. It is nobody: it acts for the operator who made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiToken {
+    /// A UUID; says nothing about the token itself.
+    pub id: String,
+    /// What it may do.
+    pub scopes: Scopes,
+}
+
 impl Caller {
     /// Whether access rules apply to this caller.
     pub fn is_bound_by_rules(&self) -> bool {
         match self {
             Self::Anonymous | Self::Account(_) => true,
-            Self::Operator | Self::System => false,
+            Self::Operator | Self::Token(_) | Self::System => false,
         }
     }
 
@@ -48,7 +61,22 @@ impl Caller {
     pub fn account(&self) -> Option<&Arc<Account>> {
         match self {
             Self::Account(account) => Some(account),
-            Self::Anonymous | Self::Operator | Self::System => None,
+            Self::Anonymous | Self::Operator | Self::Token(_) | Self::System => None,
+        }
+    }
+
+    /// Whether this is not closed to the caller whatever it is about. To whom access rules apply, these decide on
+    /// documents, and functions for themselves.
+    pub fn may(&self, permission: Permission<'_>) -> bool {
+        match self {
+            Self::Anonymous | Self::Account(_) => match permission {
+                Permission::Read(_) | Permission::Write(_) | Permission::Invoke(_) => true,
+                Permission::Observe | Permission::Nodes | Permission::Deploy | Permission::Administer => {
+                    false
+                }
+            },
+            Self::Token(token) => token.scopes.allow(permission),
+            Self::Operator | Self::System => true,
         }
     }
 }
@@ -75,6 +103,32 @@ mod tests {
         assert!(Caller::Anonymous.is_bound_by_rules());
         assert!(!Caller::Operator.is_bound_by_rules());
         assert!(!Caller::System.is_bound_by_rules());
+    }
+
+    #[test]
+    fn what_operators_do_is_closed_to_everybody_else() {
+        let token = |scope: &str| {
+            let scopes = Scopes::parse([scope]).expect("a scope");
+            Caller::Token(Arc::new(ApiToken {
+                id: "1".into(),
+                scopes,
+            }))
+        };
+        let operators = [
+            Permission::Observe,
+            Permission::Nodes,
+            Permission::Deploy,
+            Permission::Administer,
+        ];
+        for permission in operators {
+            assert!(!Caller::Anonymous.may(permission), "{permission}");
+            assert!(!token("read:*").may(permission), "{permission}");
+            assert!(token("admin").may(permission), "{permission}");
+            assert!(Caller::Operator.may(permission), "{permission}");
+        }
+        assert!(Caller::Anonymous.may(Permission::Read("posts")));
+        assert!(!token("admin:read").may(Permission::Read("posts")));
+        assert!(!token("read:*").is_bound_by_rules());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alyx_core::{Error, ErrorKind, InvocationId, Result};
+use alyx_core::{Error, ErrorKind, InvocationId, Permission, Result};
 use alyx_service::function::{Invocation, PoolStats, SharedFunctions};
 use alyx_service::state::{DesiredState, Function};
 use alyx_service::trace;
@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::Context;
+use crate::authority::scope_missing;
 use crate::documents::FunctionData;
 use crate::envelope::{self, Reply};
 use crate::invocation::{self, read_input};
@@ -86,8 +87,10 @@ pub(super) fn stats(context: Context<'_>) -> Result<Reply> {
 
 pub(super) fn describe(context: Context<'_>, name: &str) -> Result<Reply> {
     served(context)?;
+    let name = decode(name)?;
+    permit(context, &name)?;
     let state = context.app.desired();
-    let function = find(&state, &decode(name)?)?;
+    let function = find(&state, &name)?;
     let whole = function.timeout.subsec_millis() == 0;
     let seconds = serde_json::Number::from_f64(function.timeout.as_secs_f64()).filter(|_| !whole);
     let description = Description {
@@ -128,6 +131,7 @@ pub(super) async fn invoke(
 ) -> Result<Reply> {
     let service = served(context)?;
     let name = decode(name)?;
+    permit(context, &name)?;
     let body = context.body(headers, body).await?;
     let (shape, input) = read_input(&body)?;
     let began = Instant::now();
@@ -168,6 +172,17 @@ fn invocation_of(
         idempotent: headers.contains_key(IDEMPOTENCY_KEY),
         data: Arc::new(FunctionData::new(context.app.clone(), deadline)),
     })
+}
+
+/// Whether the caller may have to do with that function, whether there is one or not.
+///
+/// Errors: `SCOPE_MISSING`.
+fn permit(context: Context<'_>, name: &str) -> Result<()> {
+    let permission = Permission::Invoke(name);
+    if context.identity.caller.may(permission) {
+        return Ok(());
+    }
+    Err(scope_missing(permission))
 }
 
 fn served(context: Context<'_>) -> Result<&SharedFunctions> {
