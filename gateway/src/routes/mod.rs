@@ -27,6 +27,7 @@ use crate::body;
 use crate::envelope::Reply;
 use crate::request_id::RequestTag;
 use crate::route::{Matched, Route};
+use crate::transactions::Owner;
 use transactional::Handed;
 
 /// Stands for "no limit" where a deadline is needed all the same.
@@ -50,6 +51,11 @@ impl Context<'_> {
     /// What its caller may do.
     fn authority(&self, state: &DesiredState) -> Authority {
         self.app.authority(state, &self.identity.caller)
+    }
+
+    /// Whose the transactions and idempotency keys are that it names.
+    fn owner(&self, headers: &HeaderMap) -> Owner {
+        Owner::of(&self.identity.caller, headers)
     }
 
     /// When the answer must be ready: `server.write_timeout` after now.

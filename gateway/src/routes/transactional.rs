@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 use super::Context;
 use crate::envelope::{self, Reply};
 use crate::transactions::{
-    IdempotencyKey, Job, Kept, Operation, Outcome, Owner, Preconditions, Shaped, TransactionId,
+    IdempotencyKey, Job, Kept, Operation, Outcome, Preconditions, Shaped, TransactionId,
 };
 
 /// Names a transaction in a query string.
@@ -113,7 +113,8 @@ pub(super) async fn several(
     let (transaction, _) = take_transaction(parts.uri.query().unwrap_or_default())?;
     let retention = context.app.config.transactions.idempotency_retention;
     let target = (&parts.method, &parts.uri);
-    let key = IdempotencyKey::of(&parts.headers, target, body, retention)?;
+    let owner = context.owner(&parts.headers);
+    let key = IdempotencyKey::of((owner, &parts.headers), target, body, retention)?;
     let (app, deadline) = (context.app, context.deadline());
     let Some(id) = transaction else {
         let job = Job {
@@ -133,7 +134,6 @@ pub(super) async fn several(
         )
         .with_field("Idempotency-Key"));
     }
-    let owner = Owner::of(&parts.headers);
     let until = (state.schema_revision, deadline);
     let mut in_use = app.transactions.enter(&id, owner, until).await?;
     let before = (operations.len() > 1).then(|| in_use.clone());
@@ -161,7 +161,7 @@ pub(super) async fn list(
 ) -> Result<Reply> {
     let (app, deadline) = (context.app, context.deadline());
     let until: (u64, Instant) = (schema_revision, deadline);
-    let mut in_use = app.transactions.enter(id, Owner::of(headers), until).await?;
+    let mut in_use = app.transactions.enter(id, context.owner(headers), until).await?;
     let page = in_use.list(&app.engine, params, deadline).await?;
     Ok(envelope::json(StatusCode::OK, page))
 }

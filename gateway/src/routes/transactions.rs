@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::transactional::{TX_ID, take_transaction};
 use super::{Context, not_found};
 use crate::envelope::{self, Reply};
-use crate::transactions::{Owner, TransactionId};
+use crate::transactions::TransactionId;
 
 #[derive(Serialize)]
 struct Begun<'a> {
@@ -33,7 +33,9 @@ pub(super) async fn act(context: Context<'_>, parts: &Parts, action: &str) -> Re
 fn begin(context: Context<'_>, parts: &Parts) -> Result<Reply> {
     let app = context.app;
     let transaction = app.engine.begin(app.desired().schema_revision);
-    let id = app.transactions.begin(Owner::of(&parts.headers), transaction)?;
+    let id = app
+        .transactions
+        .begin(context.owner(&parts.headers), transaction)?;
     let begun = Begun {
         transaction_id: id.as_str(),
         expires_at: format_timestamp(app.clock.now() + app.transactions.timeout()),
@@ -47,7 +49,7 @@ async fn commit(context: Context<'_>, parts: &Parts) -> Result<Reply> {
     let until = (app.desired().schema_revision, deadline);
     let transaction = app
         .transactions
-        .end(&id, Owner::of(&parts.headers), until)
+        .end(&id, context.owner(&parts.headers), until)
         .await?;
     transaction.commit(&app.engine, Vec::new(), deadline).await?;
     Ok(envelope::json_of(StatusCode::OK, &Ended { status: "committed" }))
@@ -57,7 +59,10 @@ async fn rollback(context: Context<'_>, parts: &Parts) -> Result<Reply> {
     let (app, deadline) = (context.app, context.deadline());
     let id = named(parts)?;
     let until = (app.desired().schema_revision, deadline);
-    let ended = app.transactions.end(&id, Owner::of(&parts.headers), until).await;
+    let ended = app
+        .transactions
+        .end(&id, context.owner(&parts.headers), until)
+        .await;
     match ended {
         // Its schema is gone, and so is it.
         Err(error) if error.code() != "TRANSACTION_CONFLICT" => Err(error),

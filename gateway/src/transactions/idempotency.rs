@@ -8,11 +8,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alyx_core::{Error, ErrorKind, Result};
 use alyx_store::{KeptReply, Read, ReadCost, WriteStep};
-use http::header::{AUTHORIZATION, IF_MATCH, IF_NONE_MATCH};
+use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::Engine;
+use super::digest;
 use super::outcome::Shaped;
+use super::owner::Owner;
 
 /// Longest key.
 const MAX_KEY: usize = 255;
@@ -40,7 +42,7 @@ impl IdempotencyKey {
     ///
     /// Errors: `INVALID_IDEMPOTENCY_KEY`.
     pub(crate) fn of(
-        headers: &HeaderMap,
+        (owner, headers): (Owner, &HeaderMap),
         (method, uri): (&Method, &Uri),
         body: &[u8],
         retention: Duration,
@@ -64,7 +66,7 @@ impl IdempotencyKey {
         let method = method.as_str().as_bytes();
         let path = uri.path().trim_end_matches('/').as_bytes();
         Ok(Some(Self {
-            key: digest(&[method, path, header(AUTHORIZATION), text.as_bytes()]),
+            key: digest(&[method, path, owner.as_bytes(), text.as_bytes()]),
             request: digest(&[
                 uri.query().unwrap_or_default().as_bytes(),
                 header(IF_MATCH),
@@ -135,16 +137,6 @@ impl IdempotencyKey {
         let now = seconds(SystemTime::now());
         Ok(kept.keep(self.key, now, self.since()).into())
     }
-}
-
-/// Of several parts, so that no two lists of parts have the same.
-fn digest(parts: &[&[u8]]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize().into()
 }
 
 fn seconds(time: SystemTime) -> i64 {

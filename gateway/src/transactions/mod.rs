@@ -11,6 +11,7 @@ mod etag;
 mod idempotency;
 mod operation;
 mod outcome;
+mod owner;
 mod page;
 mod reference;
 mod registry;
@@ -30,7 +31,8 @@ pub(crate) use etag::{Preconditions, header_of, tag_of};
 pub(crate) use idempotency::{IdempotencyKey, Kept};
 pub(crate) use operation::{Id, Kind, Operation, read_batch};
 pub(crate) use outcome::{Outcome, Shaped};
-pub(crate) use registry::{Owner, Registry, TransactionId, unknown};
+pub(crate) use owner::Owner;
+pub(crate) use registry::{Registry, TransactionId, unknown};
 pub(crate) use run::Job;
 pub(crate) use transaction::Transaction;
 
@@ -77,6 +79,16 @@ impl Engine {
             .and_then(|rows| rows.rows.first()?.first()?.as_int());
         last.ok_or_else(|| Error::internal("the database made no keys"))
     }
+}
+
+/// Of several parts, so that no two lists of parts have the same.
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
 }
 
 impl std::fmt::Debug for Engine {

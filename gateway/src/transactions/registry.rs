@@ -1,20 +1,19 @@
 //! The open transactions of this gateway.
 //!
-//! A transaction belongs to whoever has its id, which nobody can guess, with the same credentials. It lives in this
-//! process: it holds nothing in the database, so one that is forgotten, by its owner or by a crash, is rolled back.
+//! A transaction belongs to its [`Owner`], who must have its id, which nobody can guess. It lives in this process: it
+//! holds nothing in the database, so one that is forgotten, by its owner or by a crash, is rolled back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alyx_core::{Error, ErrorKind, Result, new_secret_id};
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::OwnedMutexGuard;
 
 use super::commit::schema_changed;
+use super::owner::Owner;
 use super::transaction::Transaction;
 
 /// Bytes of values that all open transactions may hold together (about).
@@ -37,19 +36,6 @@ impl TransactionId {
     /// The node that has the transaction, where the id names one.
     pub(crate) fn node(&self) -> Option<&str> {
         self.0.strip_prefix(PREFIX)?.split_once('.').map(|(_, node)| node)
-    }
-}
-
-/// Who a transaction belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Owner([u8; 32]);
-
-impl Owner {
-    /// By the credentials of a request.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let credentials = headers.get(AUTHORIZATION);
-        let credentials = credentials.map_or(&b""[..], http::HeaderValue::as_bytes);
-        Self(blake3::hash(credentials).into())
     }
 }
 
@@ -288,8 +274,8 @@ fn busy() -> Error {
 mod tests {
     use super::*;
 
-    fn owner(name: u8) -> Owner {
-        Owner([name; 32])
+    fn owner(number: u8) -> Owner {
+        Owner::numbered(number)
     }
 
     fn soon() -> (u64, Instant) {

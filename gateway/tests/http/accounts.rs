@@ -55,11 +55,11 @@ impl Site {
         Tokens::of(&reply)
     }
 
-    async fn refresh(&self, token: &str) -> Reply {
+    pub(crate) async fn refresh(&self, token: &str) -> Reply {
         self.post("refresh", json!({"refresh_token": token})).await
     }
 
-    async fn with_token(&self, method: &str, path: &str, token: &str, body: &Json) -> Reply {
+    pub(crate) async fn with_token(&self, method: &str, path: &str, token: &str, body: &Json) -> Reply {
         let request = self
             .request(method, path)
             .header("authorization", format!("Bearer {token}"));

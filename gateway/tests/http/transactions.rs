@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 
+use crate::accounts::Tokens;
 use crate::site::{Reply, Setup, Site};
 
 const NOTES: &str = "/api/collections/notes";
@@ -420,4 +421,47 @@ async fn write_skew_is_impossible() {
             .await;
         assert_eq!(left.json()["total"], 1, "{title}");
     }
+}
+
+#[tokio::test]
+async fn what_an_account_began_is_its_own_in_all_its_sessions() {
+    let site = crate::accounts::setup().start().await;
+    let first = site.register("a@x.io").await;
+    let other = site.register("b@x.io").await.access;
+    let begun = site
+        .with_token("POST", "/api/transactions", &first.access, &Json::Null)
+        .await
+        .json();
+    let id = begun["transaction_id"].as_str().expect("an id");
+    let path = format!("/api/collections/notes?tx_id={id}");
+    let note = json!({"title": "mine"});
+    let theirs = site.with_token("POST", &path, &other, &note).await;
+    assert_eq!(theirs.refusal(), (400, "INVALID_TRANSACTION".to_owned()));
+    let nobodys = site.call("POST", &path, &note).await;
+    assert_eq!(nobodys.refusal(), (400, "INVALID_TRANSACTION".to_owned()));
+
+    let refreshed = Tokens::of(&site.refresh(&first.refresh).await);
+    assert_ne!(refreshed.access, first.access);
+    let made = site.with_token("POST", &path, &refreshed.access, &note).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let again = site.sign_in("a@x.io").await.access;
+    let commit = format!("/api/transactions/commit?tx_id={id}");
+    let committed = site.with_token("POST", &commit, &again, &Json::Null).await;
+    assert_eq!(committed.status, 200, "{committed:?}");
+    assert_eq!(site.get("/api/collections/notes").await.json()["total"], 1);
+
+    let keyed = async |token: &str| {
+        let request = site
+            .request("POST", "/api/collections/notes")
+            .header("authorization", format!("Bearer {token}"))
+            .header("idempotency-key", "once");
+        site.send(request, json!({"title": "keyed"}).to_string()).await
+    };
+    let once = keyed(&refreshed.access).await;
+    let twice = keyed(&again).await;
+    assert_eq!((once.status, &once.text), (201, &twice.text));
+    assert_eq!(twice.header("idempotency-replayed"), "true");
+    let theirs = keyed(&other).await;
+    assert_eq!(theirs.status, 201, "{theirs:?}");
+    assert_ne!(theirs.text, once.text);
 }
