@@ -27,6 +27,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("alyx-auth", Layer::Pure),
     ("alyx-proto", Layer::Pure),
     ("alyx-store", Layer::Adapter),
+    ("alyx-operators", Layer::Adapter),
     ("alyx-bus", Layer::Adapter),
     ("alyx-service", Layer::Adapter),
     ("alyx-rpc", Layer::Adapter),
