@@ -19,6 +19,7 @@ use crate::cluster::peers::SharedPeers;
 use crate::documents::Documents;
 use crate::frontend::Frontend;
 use crate::metrics::Metrics;
+use crate::operators::Tokens;
 use crate::realtime::Hub;
 use crate::transactions::{Engine, Registry};
 
@@ -68,6 +69,8 @@ pub(crate) struct App {
     pub(crate) accepting: AtomicBool,
     /// Accounts, sessions, and who a token is.
     pub(crate) auth: Arc<Auth>,
+    /// API tokens and operators.
+    pub(crate) tokens: Arc<Tokens>,
     /// Reads and writes of documents.
     pub(crate) documents: Documents,
     /// Batches, conditional requests and transactions.

@@ -16,6 +16,8 @@ use alyx_rules::{Action, Decision, Facts, Incoming, RuleSet};
 use alyx_schema::{Collection, Schema};
 use parking_lot::Mutex;
 
+use crate::auth::scope_missing;
+
 /// The rules of the schema that was last asked about.
 #[derive(Debug, Default)]
 pub(crate) struct RuleCache {
@@ -285,12 +287,6 @@ impl Authority {
             self.limit_expanded(&mut expand.inner);
         }
     }
-}
-
-/// A token lacks a scope.
-pub(crate) fn scope_missing(permission: Permission<'_>) -> Error {
-    let message = format!("this token may not do that: it would need the scope `{permission}`");
-    Error::new(ErrorKind::Forbidden, "SCOPE_MISSING", message)
 }
 
 /// The rule says no, whatever the document is.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alyx_core::{Error, TraceContext};
+use alyx_operators::is_api_token;
 use alyx_service::trace;
 use axum::Router;
 use axum::body::Body;
@@ -162,6 +163,12 @@ impl Edge {
             | Route::AuthPasswordReset
             | Route::AuthMagicLink
             | Route::AuthMagicLogin
+            | Route::AdminLogin
+            | Route::AdminLogout
+            | Route::AdminOperators
+            | Route::AdminOperator
+            | Route::AdminTokens
+            | Route::AdminToken
             | Route::Config
             | Route::Health
             | Route::Live
@@ -182,7 +189,8 @@ impl Edge {
 
 /// Who asks, where the route wants to know: the one place where a token is looked at.
 ///
-/// Errors: `INVALID_TOKEN`, `TOKEN_EXPIRED`, `TOKEN_REVOKED`; `UNAUTHORIZED` where the route is for accounts alone.
+/// Errors: `INVALID_TOKEN`, `TOKEN_EXPIRED`, `TOKEN_REVOKED`; `UNAUTHORIZED`, `FORBIDDEN`, `SCOPE_MISSING` where the
+/// route is for accounts or operators alone.
 pub(crate) async fn identify(
     app: &AppState,
     route: Route,
@@ -197,12 +205,19 @@ pub(crate) async fn identify(
     if token.is_none() && route == Route::Realtime {
         token = uri.query().and_then(token_in_query);
     }
+    let deadline = Instant::now() + IDENTIFY_WITHIN;
     let identity = match token {
-        Some(token) => app.auth.identify(token, Instant::now() + IDENTIFY_WITHIN).await?,
+        Some(token) if is_api_token(token) => app.tokens.identify(token, deadline).await?,
+        Some(token) => app.auth.identify(token, deadline).await?,
         None => Identity::default(),
     };
-    if requirement == Requirement::Account {
-        identity.account()?;
+    match requirement {
+        Requirement::Anybody | Requirement::Rules => {}
+        Requirement::Account => identity.account().map(|_| ())?,
+        Requirement::OperatorOrDev(_) if app.config.dev.enabled => {}
+        Requirement::Operator(permission) | Requirement::OperatorOrDev(permission) => {
+            identity.permit(permission)?;
+        }
     }
     Ok(identity)
 }

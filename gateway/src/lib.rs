@@ -23,6 +23,7 @@ mod frontend;
 mod invocation;
 mod metrics;
 mod openapi;
+mod operators;
 mod realtime;
 mod request_id;
 mod route;
@@ -58,6 +59,7 @@ use crate::documents::Documents;
 use crate::edge::Edge;
 use crate::frontend::Frontend;
 use crate::metrics::Metrics;
+use crate::operators::Tokens;
 use crate::realtime::{Hub, HubParts, Limits};
 use crate::route::Route;
 use crate::server::{Listeners, Server};
@@ -117,6 +119,7 @@ impl Gateway {
             &format!("http://{}:{}", server.host, listeners.local_addr().port()),
         )?;
         let auth = Arc::new(auth);
+        let tokens = Arc::new(Tokens::new(parts.store.clone(), Arc::clone(&parts.clock)));
         let engine = Engine::new(parts.store.clone(), Arc::clone(&parts.clock));
         let open = &parts.config.transactions;
         let peers = parts.peers.map(|options| Arc::new(Peers::new(options)));
@@ -136,6 +139,11 @@ impl Gateway {
                 tasks: tasks.clone(),
             })
         });
+        let following = operators::follow(Arc::clone(&tokens), hub.clone());
+        let cancelled = tasks.cancelled();
+        tasks.spawn("operators.tokens", OnEnd::StopAll, async move {
+            cancelled.run_until_cancelled(following).await;
+        });
         if auth.is_on() {
             let (following, cancelled) = (auth::follow(Arc::clone(&auth), hub.clone()), tasks.cancelled());
             tasks.spawn("auth.events", OnEnd::StopAll, async move {
@@ -148,6 +156,7 @@ impl Gateway {
         }
         let app = AppState::new(App {
             auth,
+            tokens,
             config: parts.config,
             store: parts.store,
             state: parts.state,
@@ -218,6 +227,13 @@ impl Gateway {
         let ended = self.tasks.stop(left()).await;
         drained && ended
     }
+}
+
+/// Every path that a gateway answers, as a template, with its methods as an `Allow` header lists them.
+pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
+    Route::ALL
+        .into_iter()
+        .map(|route| (route.template(), route.allow()))
 }
 
 /// Takes a gateway out of service while it runs, and puts it back. Cheap to clone.

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use alyx_core::{Error, ErrorKind, Result};
+use alyx_core::{Error, ErrorKind, Permission, Result};
 use http::Method;
 use percent_encoding::percent_decode_str;
 
@@ -40,6 +40,12 @@ pub(crate) enum Route {
     AuthPasswordReset,
     AuthMagicLink,
     AuthMagicLogin,
+    AdminLogin,
+    AdminLogout,
+    AdminOperators,
+    AdminOperator,
+    AdminTokens,
+    AdminToken,
     Config,
     OpenApi,
     Docs,
@@ -56,7 +62,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// Every route, in the order of the discriminants.
-    pub(crate) const ALL: [Self; 36] = [
+    pub(crate) const ALL: [Self; 42] = [
         Self::Collection,
         Self::Document,
         Self::Batch,
@@ -83,6 +89,12 @@ impl Route {
         Self::AuthPasswordReset,
         Self::AuthMagicLink,
         Self::AuthMagicLogin,
+        Self::AdminLogin,
+        Self::AdminLogout,
+        Self::AdminOperators,
+        Self::AdminOperator,
+        Self::AdminTokens,
+        Self::AdminToken,
         Self::Config,
         Self::OpenApi,
         Self::Docs,
@@ -124,6 +136,12 @@ impl Route {
             Self::AuthPasswordReset => "/api/auth/password/reset",
             Self::AuthMagicLink => "/api/auth/magic-link",
             Self::AuthMagicLogin => "/api/auth/magic-link/login",
+            Self::AdminLogin => "/api/admin/login",
+            Self::AdminLogout => "/api/admin/logout",
+            Self::AdminOperators => "/api/admin/operators",
+            Self::AdminOperator => "/api/admin/operators/{who}",
+            Self::AdminTokens => "/api/admin/tokens",
+            Self::AdminToken => "/api/admin/tokens/{name}",
             Self::Config => "/api/config",
             Self::OpenApi => "/api/openapi.json",
             Self::Docs => "/docs",
@@ -154,9 +172,12 @@ impl Route {
             | Self::AuthPasswordForgot
             | Self::AuthPasswordReset
             | Self::AuthMagicLink
-            | Self::AuthMagicLogin => "POST, OPTIONS",
+            | Self::AuthMagicLogin
+            | Self::AdminLogin
+            | Self::AdminLogout => "POST, OPTIONS",
             Self::AuthMe | Self::AuthSessions => "GET, HEAD, DELETE, OPTIONS",
-            Self::AuthSession => "DELETE, OPTIONS",
+            Self::AdminOperators | Self::AdminTokens => "GET, HEAD, POST, OPTIONS",
+            Self::AuthSession | Self::AdminOperator | Self::AdminToken => "DELETE, OPTIONS",
             Self::Function => "GET, HEAD, POST, OPTIONS",
             // `reload` may also be the name of a function, which has a description to read.
             Self::FunctionReload => "GET, HEAD, POST, OPTIONS",
@@ -204,10 +225,16 @@ impl Route {
             | Self::AuthPasswordReset
             | Self::AuthMagicLink
             | Self::AuthMagicLogin
+            | Self::AdminLogin
             | Self::AuthKeys => Requirement::Anybody,
+            Self::AdminLogout
+            | Self::AdminOperators
+            | Self::AdminOperator
+            | Self::AdminTokens
+            | Self::AdminToken => Requirement::Operator(Permission::Administer),
+            Self::FunctionStats => Requirement::OperatorOrDev(Permission::Observe),
+            Self::FunctionReload => Requirement::OperatorOrDev(Permission::Deploy),
             Self::Functions
-            | Self::FunctionStats
-            | Self::FunctionReload
             | Self::Config
             | Self::OpenApi
             | Self::Docs
@@ -288,6 +315,12 @@ impl<'a> Matched<'a> {
             (Some("auth"), Some("password"), Some("reset")) => Route::AuthPasswordReset,
             (Some("auth"), Some("magic-link"), Some("login")) => Route::AuthMagicLogin,
             (Some("auth"), Some("sessions"), Some(id)) if !id.is_empty() => Route::AuthSession,
+            (Some("admin"), Some("login"), None) => Route::AdminLogin,
+            (Some("admin"), Some("logout"), None) => Route::AdminLogout,
+            (Some("admin"), Some("operators"), None) => Route::AdminOperators,
+            (Some("admin"), Some("operators"), Some(who)) if !who.is_empty() => Route::AdminOperator,
+            (Some("admin"), Some("tokens"), None) => Route::AdminTokens,
+            (Some("admin"), Some("tokens"), Some(name)) if !name.is_empty() => Route::AdminToken,
             (Some("config"), None, None) => Route::Config,
             (Some("openapi.json"), None, None) => Route::OpenApi,
             (Some("docs"), _, _) => Route::ApiDocs,
@@ -381,7 +414,16 @@ mod tests {
         check("/api/functions/stats", Route::FunctionStats, "stats", "");
         check("/api/functions/reload", Route::FunctionReload, "reload", "");
         check("/api/functions/sendMessage", Route::Function, "sendMessage", "");
+        check("/api/admin/tokens/ci", Route::AdminToken, "tokens", "ci");
+        check(
+            "/api/admin/operators/a@x.io",
+            Route::AdminOperator,
+            "operators",
+            "a@x.io",
+        );
         for (path, route) in [
+            ("/api/admin", Route::UnknownApi),
+            ("/api/admin/nothing", Route::UnknownApi),
             ("/api/collections/notes/7/8", Route::UnknownApi),
             ("/api", Route::UnknownApi),
             ("/api/", Route::UnknownApi),
@@ -446,11 +488,27 @@ mod tests {
             ]
         );
         assert_eq!(
+            with(Requirement::Operator(Permission::Administer)),
+            [
+                "/api/admin/logout",
+                "/api/admin/operators",
+                "/api/admin/operators/{who}",
+                "/api/admin/tokens",
+                "/api/admin/tokens/{name}",
+            ]
+        );
+        assert_eq!(
+            with(Requirement::OperatorOrDev(Permission::Observe)),
+            ["/api/functions/stats"]
+        );
+        assert_eq!(
+            with(Requirement::OperatorOrDev(Permission::Deploy)),
+            ["/api/functions/reload"]
+        );
+        assert_eq!(
             with(Requirement::Anybody),
             [
                 "/api/functions",
-                "/api/functions/stats",
-                "/api/functions/reload",
                 "/api/auth/status",
                 "/api/auth/register",
                 "/api/auth/login",
@@ -463,6 +521,7 @@ mod tests {
                 "/api/auth/password/reset",
                 "/api/auth/magic-link",
                 "/api/auth/magic-link/login",
+                "/api/admin/login",
                 "/api/config",
                 "/api/openapi.json",
                 "/docs",

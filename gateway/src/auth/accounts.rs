@@ -160,7 +160,7 @@ impl Auth {
     /// Whether somebody knows the password whose hash is `kept`; what counts guesses knows them as `account`.
     ///
     /// Errors: `INVALID_CREDENTIALS`, `TOO_MANY_ATTEMPTS`, `AUTH_BUSY`.
-    async fn prove(
+    pub(super) async fn prove(
         &self,
         account: &str,
         device: &Device,
@@ -259,7 +259,7 @@ impl Auth {
 }
 
 /// Somebody knows a password.
-struct Proof {
+pub(super) struct Proof {
     /// A hash of it to keep in place of the one that is kept.
     better: Option<String>,
 }
@@ -296,7 +296,7 @@ fn still_has(user: &str, hash: Option<&str>) -> Statement {
 }
 
 /// Says the same whether the account or the password is wrong.
-fn wrong() -> Error {
+pub(super) fn wrong() -> Error {
     refuse(
         "INVALID_CREDENTIALS",
         "the e-mail address or the password is wrong",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alyx_auth::{TokenError, TokenKind};
-use alyx_core::{Account, Caller, Error, ErrorKind, Result};
+use alyx_core::{Account, ApiToken, Caller, Error, ErrorKind, Permission, Result};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use lru::LruCache;
@@ -29,6 +29,10 @@ pub(crate) enum Requirement {
     Rules,
     /// Whoever has signed in.
     Account,
+    /// Operators, and API tokens that have the scope for it.
+    Operator(Permission<'static>),
+    /// The same; in `alyx dev` anybody.
+    OperatorOrDev(Permission<'static>),
 }
 
 /// Who asks.
@@ -37,6 +41,10 @@ pub(crate) struct Identity {
     pub(crate) caller: Caller,
     /// Until when the token is good, in seconds of Unix time; `None` without one.
     pub(crate) expires: Option<u64>,
+    /// The API token that was shown, which may be an operator's sign-in.
+    pub(crate) token: Option<Arc<ApiToken>>,
+    /// The operator whose sign-in it is, by id.
+    pub(crate) operator: Option<Arc<str>>,
 }
 
 impl Identity {
@@ -48,6 +56,27 @@ impl Identity {
         account
             .and_then(|account| Some((account, account.session.as_deref()?)))
             .ok_or_else(unauthorized)
+    }
+
+    /// Whether this is an operator, or a token that may do that.
+    ///
+    /// Errors: `UNAUTHORIZED` where nobody is known, `FORBIDDEN`, `SCOPE_MISSING`.
+    pub(crate) fn permit(&self, permission: Permission<'_>) -> Result<()> {
+        if self.caller.may(permission) {
+            return Ok(());
+        }
+        Err(match &self.caller {
+            Caller::Anonymous => refuse(
+                "UNAUTHORIZED",
+                "this is for operators: send `Authorization: Bearer` with an API token",
+            ),
+            Caller::Token(_) => scope_missing(permission),
+            Caller::Account(_) | Caller::Operator | Caller::System => Error::new(
+                ErrorKind::Forbidden,
+                "FORBIDDEN",
+                "this is for operators, which no account of the application is",
+            ),
+        })
     }
 }
 
@@ -91,6 +120,7 @@ impl Auth {
         Ok(Identity {
             caller: Caller::Account(account),
             expires: Some(claims.exp),
+            ..Identity::default()
         })
     }
 
@@ -190,6 +220,12 @@ pub(super) fn token_refused(error: TokenError) -> Error {
             "the token is not one of this server's for this purpose",
         ),
     }
+}
+
+/// A token lacks a scope.
+pub(crate) fn scope_missing(permission: Permission<'_>) -> Error {
+    let message = format!("this token may not do that: it would need the scope `{permission}`");
+    Error::new(ErrorKind::Forbidden, "SCOPE_MISSING", message)
 }
 
 fn unauthorized() -> Error {

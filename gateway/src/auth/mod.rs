@@ -14,6 +14,7 @@ mod identity;
 mod limits;
 mod mail;
 mod one_time;
+mod operators;
 mod sessions;
 mod tables;
 
@@ -30,7 +31,7 @@ use tokio::sync::{Notify, OnceCell};
 pub(crate) use accounts::{Registration, SignedIn};
 pub(crate) use credentials::{Credentials, read};
 pub(crate) use events::{Gone, follow};
-pub(crate) use identity::{Identity, Requirement, bearer};
+pub(crate) use identity::{Identity, Requirement, bearer, scope_missing};
 pub(crate) use mail::Purpose;
 pub(crate) use one_time::{MailProof, send_mails};
 pub(crate) use sessions::{Device, no_such_session};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use alyx_core::{Caller, Error, ErrorKind};
+use alyx_core::{ApiToken, Caller, Error, ErrorKind};
 use alyx_query::{Filter, Query, Reach, Scope, parse_query_json};
 use alyx_rules::Action;
 use alyx_schema::Collection;
@@ -197,6 +197,16 @@ impl Hub {
                 gone.is_over(&account.id, session)
             });
             if over {
+                listed.connection.end(end, &self.wakes);
+            }
+        }
+    }
+
+    /// Closes the sockets of API tokens that are over.
+    pub(crate) fn end_tokens(&self, is_over: impl Fn(&ApiToken) -> bool) {
+        let end = End::Close(CloseCode::SIGNED_OUT, "the token was revoked");
+        for listed in self.connections.lock().iter_mut() {
+            if listed.identity.token.as_ref().is_some_and(|token| is_over(token)) {
                 listed.connection.end(end, &self.wakes);
             }
         }

@@ -212,7 +212,7 @@ pub(super) async fn end_other_sessions(context: Context<'_>) -> Result<Reply> {
     Ok(envelope::empty(StatusCode::NO_CONTENT))
 }
 
-fn device(context: Context<'_>, parts: &Parts) -> Device {
+pub(super) fn device(context: Context<'_>, parts: &Parts) -> Device {
     let agent = parts
         .headers
         .get(USER_AGENT)
@@ -235,7 +235,7 @@ fn no_refresh_token() -> Error {
 }
 
 /// A reply that no cache may keep: it holds tokens, or what one account alone may see.
-fn private(status: StatusCode, value: &impl Serialize) -> Reply {
+pub(super) fn private(status: StatusCode, value: &impl Serialize) -> Reply {
     let mut reply = envelope::json_of(status, value);
     reply
         .headers_mut()

@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::Context;
-use crate::authority::scope_missing;
+use crate::auth::scope_missing;
 use crate::documents::FunctionData;
 use crate::envelope::{self, Reply};
 use crate::invocation::{self, read_input};
@@ -107,13 +107,6 @@ pub(super) fn describe(context: Context<'_>, name: &str) -> Result<Reply> {
 
 pub(super) async fn reload(context: Context<'_>) -> Result<Reply> {
     served(context)?;
-    if !context.app.config.dev.enabled {
-        return Err(Error::new(
-            ErrorKind::Forbidden,
-            "DEV_MODE_REQUIRED",
-            "functions are reloaded over HTTP in development mode only",
-        ));
-    }
     let count = context.app.control.reload_functions().await?;
     let reloaded = Reloaded {
         success: true,

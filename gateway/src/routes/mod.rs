@@ -1,5 +1,6 @@
 //! Handlers: decode, make one call, encode.
 
+mod admin;
 mod auth;
 mod batch;
 mod collections;
@@ -55,7 +56,7 @@ impl Context<'_> {
 
     /// Whose the transactions and idempotency keys are that it names.
     fn owner(&self, headers: &HeaderMap) -> Owner {
-        Owner::of(&self.identity.caller, headers)
+        Owner::of(self.identity, headers)
     }
 
     /// When the answer must be ready: `server.write_timeout` after now.
@@ -157,6 +158,11 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
         Route::AuthPasswordReset => auth::reset_password(context, &parts, body).await,
         Route::AuthMagicLink => auth::ask_for_mail(context, &parts, body, Purpose::Login).await,
         Route::AuthMagicLogin => auth::login_by_mail(context, &parts, body).await,
+        Route::AdminLogin => admin::login(context, &parts, body).await,
+        Route::AdminLogout => admin::logout(context).await,
+        Route::AdminOperators => admin::operators(context, &parts, body).await,
+        Route::AdminTokens => admin::tokens(context, &parts, body).await,
+        Route::AdminOperator | Route::AdminToken => admin::revoke(context, matched.second).await,
         Route::Config => Ok(ops::config(context)),
         Route::Health => Ok(ops::health(context).await),
         Route::Live => Ok(ops::live()),

@@ -8,17 +8,20 @@ use http::header::AUTHORIZATION;
 
 use alyx_core::Caller;
 
+use crate::auth::Identity;
+
 /// A caller, by a digest that says nothing about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner([u8; 32]);
 
 impl Owner {
     /// The caller of a request. Of those who are nobody, by what they send as credentials.
-    pub(crate) fn of(caller: &Caller, headers: &HeaderMap) -> Self {
-        let (kind, who) = match caller {
-            Caller::Account(account) => (&b"account"[..], account.id.as_bytes()),
-            Caller::Token(token) => (&b"token"[..], token.id.as_bytes()),
-            Caller::Anonymous | Caller::Operator | Caller::System => {
+    pub(crate) fn of(identity: &Identity, headers: &HeaderMap) -> Self {
+        let (kind, who) = match (&identity.caller, identity.operator.as_deref()) {
+            (_, Some(operator)) => (&b"operator"[..], operator.as_bytes()),
+            (Caller::Account(account), None) => (&b"account"[..], account.id.as_bytes()),
+            (Caller::Token(token), None) => (&b"token"[..], token.id.as_bytes()),
+            (Caller::Anonymous | Caller::Operator | Caller::System, None) => {
                 let credentials = headers.get(AUTHORIZATION);
                 let credentials = credentials.map_or(&b""[..], http::HeaderValue::as_bytes);
                 (&b"credentials"[..], credentials)
@@ -63,7 +66,11 @@ mod tests {
             let value = HeaderValue::from_str(credentials).expect("a header");
             headers.insert(AUTHORIZATION, value);
         }
-        Owner::of(caller, &headers)
+        let identity = Identity {
+            caller: caller.clone(),
+            ..Identity::default()
+        };
+        Owner::of(&identity, &headers)
     }
 
     #[test]

@@ -600,7 +600,7 @@ async fn without_a_key_accounts_say_so_and_everything_else_works() {
 }
 
 /// A socket that was opened with a token, and the code that it is closed with.
-async fn closed_with(site: &Site, token: &str, act: impl AsyncFnOnce()) -> (u16, Duration) {
+pub(crate) async fn closed_with(site: &Site, token: &str, act: impl AsyncFnOnce()) -> (u16, Duration) {
     let url = format!("ws://{}/api/realtime?token={token}", site.address);
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("a socket");
     let hello = socket.next().await.expect("a frame").expect("read");

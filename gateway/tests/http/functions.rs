@@ -89,14 +89,17 @@ async fn descriptions_tell_neither_environment_nor_paths() {
     assert_eq!(one.json(), expected);
     let missing = site.get("/api/functions/missing").await;
     assert_eq!(missing.refusal(), (404, "FUNCTION_NOT_FOUND".to_owned()));
-    assert_eq!(
-        site.get("/api/functions/stats").await.json()["pools"]["node"]["ready"],
-        0
-    );
+    let closed = site.get("/api/functions/stats").await;
+    assert_eq!(closed.refusal(), (401, "UNAUTHORIZED".to_owned()));
+    let token = site.token("observer", "admin:read").await;
+    let stats = site
+        .with_token("GET", "/api/functions/stats", &token, &Json::Null)
+        .await;
+    assert_eq!(stats.json()["pools"]["node"]["ready"], 0);
 }
 
 #[tokio::test]
-async fn logs_and_reload_are_for_development_only() {
+async fn logs_are_for_development_and_reload_for_operators_too() {
     let call = json!({"input": 1});
     let site = Site::start().await;
     assert!(
@@ -107,7 +110,12 @@ async fn logs_and_reload_are_for_development_only() {
             .is_none()
     );
     let reload = site.call("POST", "/api/functions/reload", &json!({})).await;
-    assert_eq!(reload.refusal(), (403, "DEV_MODE_REQUIRED".to_owned()));
+    assert_eq!(reload.refusal(), (401, "UNAUTHORIZED".to_owned()));
+    let token = site.token("ci", "deploy").await;
+    let reload = site
+        .with_token("POST", "/api/functions/reload", &token, &json!({}))
+        .await;
+    assert_eq!(reload.json()["success"], true, "{reload:?}");
 
     let mut setup = Setup::default();
     setup.config.dev.enabled = true;

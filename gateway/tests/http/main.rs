@@ -14,6 +14,8 @@ mod edge;
 mod frontend;
 mod functions;
 mod mails;
+mod operators;
 mod preconditions;
+mod scopes;
 mod site;
 mod transactions;

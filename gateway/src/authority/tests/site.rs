@@ -449,7 +449,7 @@ impl Site {
         let tag = RequestTag::of(&HeaderMap::new());
         let identity = Identity {
             caller: caller.clone(),
-            expires: None,
+            ..Identity::default()
         };
         let context = Context {
             app: &self.gateway.app,
