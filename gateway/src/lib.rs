@@ -139,21 +139,7 @@ impl Gateway {
                 tasks: tasks.clone(),
             })
         });
-        let following = operators::follow(Arc::clone(&tokens), hub.clone());
-        let cancelled = tasks.cancelled();
-        tasks.spawn("operators.tokens", OnEnd::StopAll, async move {
-            cancelled.run_until_cancelled(following).await;
-        });
-        if auth.is_on() {
-            let (following, cancelled) = (auth::follow(Arc::clone(&auth), hub.clone()), tasks.cancelled());
-            tasks.spawn("auth.events", OnEnd::StopAll, async move {
-                cancelled.run_until_cancelled(following).await;
-            });
-            let (sending, cancelled) = (auth::send_mails(Arc::clone(&auth)), tasks.cancelled());
-            tasks.spawn("auth.mails", OnEnd::StopAll, async move {
-                cancelled.run_until_cancelled(sending).await;
-            });
-        }
+        follow_identities(&tasks, &auth, &tokens, hub.as_ref());
         let app = AppState::new(App {
             auth,
             tokens,
@@ -226,6 +212,25 @@ impl Gateway {
         let drained = self.server.drain(left()).await;
         let ended = self.tasks.stop(left()).await;
         drained && ended
+    }
+}
+
+/// Starts what keeps sockets and what is remembered true to who people are.
+fn follow_identities(tasks: &Tasks, auth: &Arc<Auth>, tokens: &Arc<Tokens>, hub: Option<&Arc<Hub>>) {
+    let following = operators::follow(Arc::clone(tokens), hub.cloned());
+    let cancelled = tasks.cancelled();
+    tasks.spawn("operators.tokens", OnEnd::StopAll, async move {
+        cancelled.run_until_cancelled(following).await;
+    });
+    if auth.is_on() {
+        let (following, cancelled) = (auth::follow(Arc::clone(auth), hub.cloned()), tasks.cancelled());
+        tasks.spawn("auth.events", OnEnd::StopAll, async move {
+            cancelled.run_until_cancelled(following).await;
+        });
+        let (sending, cancelled) = (auth::send_mails(Arc::clone(auth)), tasks.cancelled());
+        tasks.spawn("auth.mails", OnEnd::StopAll, async move {
+            cancelled.run_until_cancelled(sending).await;
+        });
     }
 }
 
