@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use alyx_config::Override;
 use clap::{Args, Parser, Subcommand};
 
+use crate::access::AccessCommand;
 use crate::admin::{AdminCommand, RemoteArgs};
 use crate::migrate::MigrateCommand;
 use crate::rules::RulesCommand;
@@ -39,6 +40,9 @@ pub(crate) enum Command {
     /// Migrations of this folder's project, on its database while no server is running on it
     #[command(subcommand)]
     Migrate(MigrateCommand),
+    /// Operators and API tokens: of a running server, or in this folder's database
+    #[command(name = "admin", subcommand)]
+    Access(AccessCommand),
     #[command(flatten)]
     Admin(AdminCommand),
 }
@@ -157,7 +161,10 @@ mod tests {
              The commands `migrate` work on the database of this folder's project itself, see \
              [Migrations](migrations.md#commands). They end with 0 where what was asked is done, 64 for unusable files and \
              for what is refused, 69 where the database cannot be reached or a server uses it, 1 for any other failure. \
-             `--json` prints their answers as JSON.\n",
+             `--json` prints their answers as JSON.\n\n\
+             The commands `admin` do the same for [operators and API tokens](operators.md), with the same exit codes. With \
+             `--server` or `--token` they ask that server; otherwise the server that runs in this folder, or its database \
+             where none does.\n",
         );
         for command in Cli::command().get_subcommands() {
             describe("alyx", command, &mut page);

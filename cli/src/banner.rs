@@ -21,6 +21,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) troubles: &'a [String],
     /// Where operators reach it, if they do.
     pub(crate) admin: Option<&'a str>,
+    /// Whether somebody can sign in as an operator.
+    pub(crate) has_operators: bool,
 }
 
 impl fmt::Display for Banner<'_> {
@@ -61,6 +63,12 @@ impl fmt::Display for Banner<'_> {
         }
         writeln!(f, "  Collections {}", shorten(&collections))?;
         self.open_to_the_world(f)?;
+        if self.mode == Mode::Dev && !self.has_operators {
+            writeln!(
+                f,
+                "\n  There is no operator yet: alyx admin create --email you@example.com --password -"
+            )?;
+        }
         for trouble in self.troubles {
             // The first line is enough here; the log and /health have the rest.
             writeln!(f, "\n  ! {}", trouble.lines().next().unwrap_or_default())?;

@@ -1,5 +1,6 @@
 //! The `alyx` binary: reads the command line and the configuration, composes the roles, and stops them in phases.
 
+mod access;
 mod admin;
 mod args;
 mod banner;
@@ -14,6 +15,7 @@ mod roles;
 mod rules;
 mod secret;
 mod telemetry;
+mod way;
 
 use std::process::ExitCode;
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::FunctionWorker(role) => cluster::run(&role, Role::FunctionWorker),
         Command::Rules(command) => rules::run(&command),
         Command::Migrate(command) => migrate::run(&cli.remote, &command),
+        Command::Access(command) => access::run(&cli.remote, command),
         Command::Admin(command) => admin::run(&cli.remote, command),
     };
     match outcome {

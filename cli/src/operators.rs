@@ -1,14 +1,18 @@
-//! The listener for operators: the admin API, where `admin.token` is set.
+//! The listener for operators: the admin API, where `admin.token` is set, and for `alyx admin` in the project's folder
+//! where it is not.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use alyx_config::Config;
 use alyx_control_plane::AdminApi;
-use alyx_core::{Error, Result};
+use alyx_core::{Error, Result, new_secret_id};
 use alyx_rpc::{Listener, OperatorSecurity, Server};
 use alyx_service::tasks::Tasks;
 use parking_lot::Mutex;
+
+use crate::way::Way;
 
 /// A bound listener; nothing is served on it before [`Self::serve`].
 pub(crate) struct Operators {
@@ -16,6 +20,8 @@ pub(crate) struct Operators {
     url: String,
     listener: Mutex<Option<Listener>>,
     server: Mutex<Option<Arc<Server>>>,
+    /// Where it is told how to reach it, and the token.
+    way: Option<(Way, String)>,
 }
 
 impl Operators {
@@ -41,7 +47,30 @@ impl Operators {
             url: format!("{scheme}://{address}"),
             listener: Mutex::new(Some(listener)),
             server: Mutex::new(None),
+            way: None,
         }))
+    }
+
+    /// Binds a free port of this machine's own, for whoever may read the file that says where and with what token.
+    ///
+    /// # Errors
+    /// `LISTEN_FAILED`.
+    pub(crate) async fn bind_local(database: &Path) -> Result<Self> {
+        let way = Way::beside(database)?;
+        let token = new_secret_id() + &new_secret_id();
+        let listener = alyx_rpc::bind_as("admin.listen", "127.0.0.1:0").await?;
+        Ok(Self {
+            security: OperatorSecurity::new(&token, None)?,
+            url: format!("http://{}", listener.local_addr()),
+            listener: Mutex::new(Some(listener)),
+            server: Mutex::new(None),
+            way: Some((way, token)),
+        })
+    }
+
+    /// Whether it is for others than who may read the project's folder.
+    pub(crate) fn is_public(&self) -> bool {
+        self.way.is_none()
     }
 
     /// `http://…` or `https://…` with the real port.
@@ -57,14 +86,23 @@ impl Operators {
     pub(crate) async fn serve(&self, api: &AdminApi, tasks: &Tasks) -> Result<()> {
         let listener = self.listener.lock().take();
         let listener = listener.ok_or_else(|| Error::internal("the listener is served already"))?;
+        self.security.accept(api.tokens());
         let server = alyx_rpc::serve(listener, &self.security, api.routes(), tasks).await?;
         server.set_ready(true).await;
         *self.server.lock() = Some(Arc::new(server));
+        if let Some((way, token)) = &self.way
+            && let Err(error) = way.tell(&self.url, token)
+        {
+            tracing::warn!(%error, "`alyx admin` cannot be told how to reach this server");
+        }
         Ok(())
     }
 
     /// Ends the calls of operators; `false` where some were cut off.
     pub(crate) async fn stop(&self, within: Duration) -> bool {
+        if let Some((way, _)) = &self.way {
+            way.forget();
+        }
         let server = self.server.lock().take();
         match server.and_then(Arc::into_inner) {
             Some(server) => server.stop(within).await,

@@ -80,12 +80,17 @@ async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> R
     if let Some(operations) = &operations {
         config.metrics.listen = Some(operations.address().to_string());
     }
-    let operators = Operators::bind(&config).await.map_err(failure)?;
+    let mut operators = Operators::bind(&config).await.map_err(failure)?;
     let config = Arc::new(config);
     let mut roles = Roles::start(Arc::clone(&config), schema).await.map_err(failure)?;
     roles.gateway.serve();
+    // Where the database is a server, `alyx admin` asks that.
+    if operators.is_none() && !config.database.turso.enabled {
+        let local = Operators::bind_local(&config.database.path).await;
+        operators = Some(local.map_err(failure)?);
+    }
     if let Some(operators) = &operators {
-        let api = AdminApi::of_one_process(Arc::clone(&roles.control));
+        let api = AdminApi::of_one_process(Arc::clone(&roles.control), Arc::clone(&roles.operators));
         operators.serve(&api, &background).await.map_err(failure)?;
     }
     if let Some(operations) = &operations {
@@ -106,7 +111,11 @@ async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> R
         address: roles.gateway.local_addr(),
         mode,
         ready_after,
-        admin: operators.as_ref().map(Operators::url),
+        admin: operators
+            .as_ref()
+            .filter(|operators| operators.is_public())
+            .map(Operators::url),
+        has_operators: roles.has_operators().await,
     };
     print!("{banner}");
     signals.next().await;

@@ -10,6 +10,7 @@ use alyx_control_plane::{ControlPlane, Options as ControlOptions};
 use alyx_core::{Clock, Error, Result, SystemClock};
 use alyx_function_worker::{FunctionWorker, PoolOptions, WorkerOptions};
 use alyx_gateway::{Gateway, GatewayParts};
+use alyx_operators::Operators;
 use alyx_realtime_node::{Limits, NodeParts, RealtimeNode};
 use alyx_service::function::SharedFunctions;
 use alyx_service::health::SharedCheck;
@@ -27,6 +28,7 @@ pub(crate) struct Roles {
     pub(crate) checks: Vec<SharedCheck>,
     pub(crate) control: Arc<ControlPlane>,
     pub(crate) worker: Option<Arc<FunctionWorker>>,
+    pub(crate) operators: Arc<Operators>,
     store: Store,
     /// In the order in which they are stopped.
     background: [Tasks; 3],
@@ -68,6 +70,7 @@ impl Roles {
             FunctionWorker::start(options, for_functions.clone())
         });
         checks.extend(worker.iter().map(|worker| Arc::clone(worker) as SharedCheck));
+        let operators = Arc::new(Operators::new(store.clone(), Arc::clone(&clock)));
         let gateway = Gateway::bind(GatewayParts {
             config,
             store: store.clone(),
@@ -86,9 +89,17 @@ impl Roles {
             checks,
             control,
             worker,
+            operators,
             store,
             background: [for_functions, for_realtime, for_control],
         })
+    }
+
+    /// Whether there is an operator; taken for true where that cannot be found out.
+    pub(crate) async fn has_operators(&self) -> bool {
+        const WITHIN: Duration = Duration::from_secs(5);
+        let looked = self.operators.has_operators(Instant::now() + WITHIN).await;
+        looked.unwrap_or(true)
     }
 
     /// Stops in phases under one deadline; `false` where something had to be cut off.

@@ -12,6 +12,7 @@ mod drain;
 mod functions;
 mod migrate;
 mod operations;
+mod operators;
 mod queries;
 mod realtime;
 mod rebuild;

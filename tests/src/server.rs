@@ -78,6 +78,15 @@ impl Server {
         Process::start(&launch(project, args, env)).end().await
     }
 
+    /// Runs `alyx <args>` as an operator of this server: in the project's folder, in a cluster with the operators' token.
+    /// Exit code and everything it printed.
+    pub async fn operate(&self, project: &Project, args: &[&str]) -> (Option<i32>, String) {
+        match &self.running {
+            Running::Embedded { .. } => Self::run(project, args, &[]).await,
+            Running::Cluster(cluster) => cluster.operate(args).await,
+        }
+    }
+
     /// An HTTP client for it; in a cluster its requests go to the gateways in turn.
     pub fn http(&self) -> Http {
         match &self.running {

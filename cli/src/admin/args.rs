@@ -11,8 +11,8 @@ use clap::{Args, Subcommand};
 pub(crate) struct RemoteArgs {
     /// Address of the admin API, `http://host:port` or `https://host:port` [env: ALYX_SERVER; default: http://127.0.0.1:8192]
     #[arg(long, global = true, value_name = "URL", env = "ALYX_SERVER", hide_env = true)]
-    pub(super) server: Option<String>,
-    /// The operators' token, `admin.token` of the server; a variable is not seen by others on this machine [env: ALYX_ADMIN_TOKEN]
+    pub(crate) server: Option<String>,
+    /// The operators' token, `admin.token` of the server, or an API token; a variable is not seen by others on this machine [env: ALYX_ADMIN_TOKEN]
     #[arg(
         long,
         global = true,
@@ -22,7 +22,7 @@ pub(crate) struct RemoteArgs {
         hide_env_values = true,
         value_parser = secret
     )]
-    pub(super) token: Option<Secret>,
+    pub(crate) token: Option<Secret>,
     /// Certificates of the authority that signed the server's (PEM), where this machine does not trust it anyway [env: ALYX_SERVER_CA]
     #[arg(
         long,
@@ -31,14 +31,14 @@ pub(crate) struct RemoteArgs {
         env = "ALYX_SERVER_CA",
         hide_env = true
     )]
-    pub(super) ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// Print the answer as JSON
     #[arg(long, global = true)]
     pub(super) json: bool,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "what clap calls may fail")]
-fn secret(text: &str) -> Result<Secret, String> {
+pub(crate) fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 

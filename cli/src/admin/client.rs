@@ -1,5 +1,6 @@
 //! The way to a running server, and what goes wrong on it in words.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use alyx_core::{Error, ErrorKind, Result};
@@ -20,10 +21,10 @@ const CALL_WITHIN: Duration = Duration::from_secs(30);
 /// Longest time for a schema to be applied.
 const APPLY_WITHIN: Duration = Duration::from_secs(600);
 
-pub(super) type Client = AdminClient<Channel>;
+pub(crate) type Client = AdminClient<Channel>;
 
 /// A server as an operator reaches it.
-pub(super) struct Server {
+pub(crate) struct Server {
     client: Client,
     address: String,
 }
@@ -31,7 +32,7 @@ pub(super) struct Server {
 impl Server {
     /// # Errors
     /// `ADMIN_TOKEN_MISSING`, `ADMIN_TOKEN_INVALID`, `ADMIN_ADDRESS_INVALID`, `ADMIN_TLS_INVALID`.
-    pub(super) fn of(args: &RemoteArgs) -> Result<Self> {
+    pub(crate) fn of(args: &RemoteArgs) -> Result<Self> {
         let address = args.server.as_deref().unwrap_or(DEFAULT_SERVER);
         let token = args.token.as_ref().ok_or_else(|| {
             Error::new(
@@ -41,7 +42,13 @@ impl Server {
                  `--token`",
             )
         })?;
-        let channel = connect_operator(address, token.expose(), args.ca.as_deref())?;
+        Self::at(address, token.expose(), args.ca.as_deref())
+    }
+
+    /// # Errors
+    /// `ADMIN_TOKEN_INVALID`, `ADMIN_ADDRESS_INVALID`, `ADMIN_TLS_INVALID`.
+    pub(crate) fn at(address: &str, token: &str, ca: Option<&Path>) -> Result<Self> {
+        let channel = connect_operator(address, token, ca)?;
         Ok(Self {
             client: AdminClient::new(channel)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -52,7 +59,7 @@ impl Server {
 
     /// Makes a call, again and again for some seconds while control planes find out which of them leads: until then
     /// none has done anything.
-    pub(super) async fn call<T>(
+    pub(crate) async fn call<T>(
         &self,
         call: impl AsyncFn(Client) -> Result<Response<T>, Status>,
     ) -> Result<T> {
@@ -100,7 +107,7 @@ impl Server {
 }
 
 /// A request with its deadline.
-pub(super) fn ask<T>(message: T) -> Request<T> {
+pub(crate) fn ask<T>(message: T) -> Request<T> {
     Call::within(CALL_WITHIN).request(message)
 }
 

@@ -9,14 +9,15 @@ mod table;
 use alyx_core::{Error, ErrorKind, Result};
 use alyx_proto::admin as wire;
 
-pub(crate) use self::args::{AdminCommand, RemoteArgs};
+pub(crate) use self::args::{AdminCommand, RemoteArgs, secret};
+pub(crate) use self::client::{Client, Server, ask};
 pub(crate) use self::table::Table;
 
 use self::answers::{Answer, Drained, Functions, Nodes, Status};
 use self::args::{
     ClusterCommand, FileArgs, FunctionsCommand, GetArgs, NodeArgs, NodesCommand, SchemaCommand,
 };
-use self::client::{Client, Server, ask, ask_patiently};
+use self::client::ask_patiently;
 use self::schema::{History, Plan, Revision};
 use crate::failure::Failure;
 

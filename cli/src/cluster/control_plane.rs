@@ -48,7 +48,10 @@ pub(super) async fn start(base: &Arc<Base>, schema: PathBuf) -> Result<Box<dyn R
     );
     match &base.operators {
         Some(operators) => {
-            let api = AdminApi::of_cluster(Arc::clone(&control), base.security.clone());
+            let clock = Arc::new(SystemClock);
+            let rows = Arc::new(alyx_operators::Operators::new(election.clone(), clock));
+            let api = AdminApi::of_cluster(Arc::clone(&control), rows, base.security.clone());
+            operators.security().accept(api.tokens());
             base.serve(api.add_to(control.routes())).await?;
             operators.serve(&api, &base.background).await?;
         }

@@ -3,6 +3,7 @@
 //! Handlers decode, make one call, encode. In a cluster only the leader answers; another control plane passes the call
 //! on to it with the operator's proof, so that operators may ask any of them.
 
+mod access;
 mod convert;
 mod desk;
 mod forward;
@@ -10,17 +11,21 @@ mod forward;
 use std::sync::Arc;
 
 use alyx_core::Result;
+use alyx_operators::Operators;
 use alyx_proto::admin::admin_client::AdminClient;
 use alyx_proto::admin::admin_server::{Admin, AdminServer};
 use alyx_proto::admin::{
-    ApplySchemaRequest, ClusterStatus, DrainNodeRequest, DrainReply, FunctionList, GetSchemaRequest,
-    GetStatusRequest, ListFunctionsRequest, ListNodesRequest, ListSchemaRevisionsRequest, NodeList,
-    PlanSchemaRequest, SchemaHistory, SchemaPlan, SchemaRevision, UndrainNodeRequest,
+    AccessList, AccessRevoked, ApplySchemaRequest, ClusterStatus, CreateApiTokenRequest,
+    CreateOperatorRequest, CreatedApiToken, DrainNodeRequest, DrainReply, FunctionList, GetSchemaRequest,
+    GetStatusRequest, ListAccessRequest, ListFunctionsRequest, ListNodesRequest, ListSchemaRevisionsRequest,
+    NodeList, Operator, PlanSchemaRequest, RevokeAccessRequest, SchemaHistory, SchemaPlan, SchemaRevision,
+    UndrainNodeRequest,
 };
-use alyx_rpc::{Channel, MAX_MESSAGE_BYTES, Security, to_status};
+use alyx_rpc::{ApiTokens, Channel, MAX_MESSAGE_BYTES, Security, to_status};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use self::access::Access;
 use self::desk::{Desk, Lead};
 use crate::cluster::ClusterControl;
 use crate::plane::ControlPlane;
@@ -31,25 +36,34 @@ type Reply<T> = Result<Response<T>, Status>;
 #[derive(Clone)]
 pub struct AdminApi {
     desk: Desk,
+    access: Access,
     /// How the control plane that leads is reached.
     links: Option<Security>,
 }
 
 impl AdminApi {
     /// Of a control plane of a cluster, which passes calls on over `links` where it does not lead.
-    pub fn of_cluster(control: Arc<ClusterControl>, links: Security) -> Self {
+    /// `operators` must write by a way that needs no gateway.
+    pub fn of_cluster(control: Arc<ClusterControl>, operators: Arc<Operators>, links: Security) -> Self {
         Self {
             desk: Desk::Cluster(control),
+            access: Access(operators),
             links: Some(links),
         }
     }
 
     /// Of a server whose roles are one process.
-    pub fn of_one_process(plane: Arc<ControlPlane>) -> Self {
+    pub fn of_one_process(plane: Arc<ControlPlane>, operators: Arc<Operators>) -> Self {
         Self {
             desk: Desk::Alone(plane),
+            access: Access(operators),
             links: None,
         }
+    }
+
+    /// What looks up the API tokens that callers show.
+    pub fn tokens(&self) -> Arc<dyn ApiTokens> {
+        Arc::new(self.access.clone())
     }
 
     /// For a listener of operators: `alyx.admin.v1.Admin`, and reflection over all services of the product.
@@ -92,9 +106,12 @@ impl AdminApi {
     }
 }
 
-/// One handler: which method of [`Lead`] answers which call.
+/// One handler: which method of [`Lead`] or of [`Access`] answers which call.
 macro_rules! handlers {
-    ($($call:ident($request:ty) -> $answer:ty;)*) => {
+    (
+        lead { $($call:ident($request:ty) -> $answer:ty;)* }
+        access { $($own:ident($own_request:ty) -> $own_answer:ty;)* }
+    ) => {
         #[tonic::async_trait]
         impl Admin for AdminApi {
             $(async fn $call(&self, request: Request<$request>) -> Reply<$answer> {
@@ -105,18 +122,30 @@ macro_rules! handlers {
                 )
                 .await
             })*
+            $(async fn $own(&self, request: Request<$own_request>) -> Reply<$own_answer> {
+                let answer = self.access.$own(request.into_inner()).await;
+                answer.map(Response::new).map_err(|error| to_status(&error))
+            })*
         }
     };
 }
 
 handlers! {
-    get_status(GetStatusRequest) -> ClusterStatus;
-    list_nodes(ListNodesRequest) -> NodeList;
-    drain_node(DrainNodeRequest) -> DrainReply;
-    undrain_node(UndrainNodeRequest) -> DrainReply;
-    get_schema(GetSchemaRequest) -> SchemaRevision;
-    plan_schema(PlanSchemaRequest) -> SchemaPlan;
-    apply_schema(ApplySchemaRequest) -> SchemaPlan;
-    list_schema_revisions(ListSchemaRevisionsRequest) -> SchemaHistory;
-    list_functions(ListFunctionsRequest) -> FunctionList;
+    lead {
+        get_status(GetStatusRequest) -> ClusterStatus;
+        list_nodes(ListNodesRequest) -> NodeList;
+        drain_node(DrainNodeRequest) -> DrainReply;
+        undrain_node(UndrainNodeRequest) -> DrainReply;
+        get_schema(GetSchemaRequest) -> SchemaRevision;
+        plan_schema(PlanSchemaRequest) -> SchemaPlan;
+        apply_schema(ApplySchemaRequest) -> SchemaPlan;
+        list_schema_revisions(ListSchemaRevisionsRequest) -> SchemaHistory;
+        list_functions(ListFunctionsRequest) -> FunctionList;
+    }
+    access {
+        create_operator(CreateOperatorRequest) -> Operator;
+        create_api_token(CreateApiTokenRequest) -> CreatedApiToken;
+        list_access(ListAccessRequest) -> AccessList;
+        revoke_access(RevokeAccessRequest) -> AccessRevoked;
+    }
 }

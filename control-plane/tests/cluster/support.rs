@@ -10,6 +10,7 @@ use alyx_cluster::{Announcement, RemoteControl, RemoteOptions};
 use alyx_config::{Config, Secret};
 use alyx_control_plane::{AdminApi, ClusterControl, ClusterOptions, Options};
 use alyx_core::{Statement, SystemClock, Value};
+use alyx_operators::Operators;
 use alyx_proto::admin::admin_client::AdminClient;
 use alyx_proto::control::ListNodesRequest;
 use alyx_proto::control::control_client::ControlClient;
@@ -106,9 +107,12 @@ impl Site {
                 node_id: name,
                 address: address.clone(),
             };
-            let control = ClusterControl::start(options, store.clone(), store, Arc::new(SystemClock), &tasks);
+            let clock = Arc::new(SystemClock);
+            let rows = Arc::new(Operators::new(store.clone(), clock.clone()));
+            let control = ClusterControl::start(options, store.clone(), store, clock, &tasks);
             let operators = OperatorSecurity::new(OPERATOR, None).expect("a token");
-            let api = AdminApi::of_cluster(Arc::clone(&control), security());
+            let api = AdminApi::of_cluster(Arc::clone(&control), rows, security());
+            operators.accept(api.tokens());
             let gate = Gate::with_operators(&security(), Some(&operators));
             let server = serve(listener, gate, api.add_to(control.routes()), &tasks)
                 .await

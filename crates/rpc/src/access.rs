@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a call without a row is never handed to a service. A test compares the rows with the services.
 
+use alyx_core::Permission;
+
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caller {
@@ -9,8 +11,8 @@ pub(crate) enum Caller {
     Anyone,
     /// A role of the cluster.
     Role,
-    /// An operator.
-    Operator,
+    /// An operator, or an API token that may do this.
+    Operator(Permission<'static>),
     /// Whoever the listener is for.
     Either,
 }
@@ -26,15 +28,58 @@ const ROWS: &[(&str, Caller)] = &[
     ("/alyx.control.v1.Control/FetchBundle", Caller::Role),
     ("/alyx.control.v1.Control/ReloadFunctions", Caller::Role),
     ("/alyx.control.v1.Control/ListNodes", Caller::Role),
-    ("/alyx.admin.v1.Admin/GetStatus", Caller::Operator),
-    ("/alyx.admin.v1.Admin/ListNodes", Caller::Operator),
-    ("/alyx.admin.v1.Admin/DrainNode", Caller::Operator),
-    ("/alyx.admin.v1.Admin/UndrainNode", Caller::Operator),
-    ("/alyx.admin.v1.Admin/GetSchema", Caller::Operator),
-    ("/alyx.admin.v1.Admin/PlanSchema", Caller::Operator),
-    ("/alyx.admin.v1.Admin/ApplySchema", Caller::Operator),
-    ("/alyx.admin.v1.Admin/ListSchemaRevisions", Caller::Operator),
-    ("/alyx.admin.v1.Admin/ListFunctions", Caller::Operator),
+    (
+        "/alyx.admin.v1.Admin/GetStatus",
+        Caller::Operator(Permission::Observe),
+    ),
+    (
+        "/alyx.admin.v1.Admin/ListNodes",
+        Caller::Operator(Permission::Observe),
+    ),
+    (
+        "/alyx.admin.v1.Admin/DrainNode",
+        Caller::Operator(Permission::Nodes),
+    ),
+    (
+        "/alyx.admin.v1.Admin/UndrainNode",
+        Caller::Operator(Permission::Nodes),
+    ),
+    (
+        "/alyx.admin.v1.Admin/GetSchema",
+        Caller::Operator(Permission::Observe),
+    ),
+    (
+        "/alyx.admin.v1.Admin/PlanSchema",
+        Caller::Operator(Permission::Observe),
+    ),
+    (
+        "/alyx.admin.v1.Admin/ApplySchema",
+        Caller::Operator(Permission::Deploy),
+    ),
+    (
+        "/alyx.admin.v1.Admin/ListSchemaRevisions",
+        Caller::Operator(Permission::Observe),
+    ),
+    (
+        "/alyx.admin.v1.Admin/ListFunctions",
+        Caller::Operator(Permission::Observe),
+    ),
+    (
+        "/alyx.admin.v1.Admin/CreateOperator",
+        Caller::Operator(Permission::Administer),
+    ),
+    (
+        "/alyx.admin.v1.Admin/CreateApiToken",
+        Caller::Operator(Permission::Administer),
+    ),
+    (
+        "/alyx.admin.v1.Admin/ListAccess",
+        Caller::Operator(Permission::Administer),
+    ),
+    (
+        "/alyx.admin.v1.Admin/RevokeAccess",
+        Caller::Operator(Permission::Administer),
+    ),
     // Tell nothing but whether the process serves.
     ("/grpc.health.v1.Health/Check", Caller::Anyone),
     ("/grpc.health.v1.Health/Watch", Caller::Anyone),
@@ -88,16 +133,40 @@ mod tests {
         assert_eq!(rows, services);
     }
 
+    /// The table, written out: a call that is open to other scopes than before shows here.
+    #[test]
+    fn every_call_of_operators_says_what_scope_opens_it() {
+        let with = |permission: Permission<'static>| -> Vec<&str> {
+            let rows = ROWS
+                .iter()
+                .filter(|(_, row)| *row == Caller::Operator(permission));
+            rows.filter_map(|(path, _)| path.rsplit('/').next()).collect()
+        };
+        let observe = [
+            "GetStatus",
+            "ListNodes",
+            "GetSchema",
+            "PlanSchema",
+            "ListSchemaRevisions",
+            "ListFunctions",
+        ];
+        assert_eq!(with(Permission::Observe), observe);
+        assert_eq!(with(Permission::Nodes), ["DrainNode", "UndrainNode"]);
+        assert_eq!(with(Permission::Deploy), ["ApplySchema"]);
+        let administer = ["CreateOperator", "CreateApiToken", "ListAccess", "RevokeAccess"];
+        assert_eq!(with(Permission::Administer), administer);
+    }
+
     #[test]
     fn roles_and_operators_share_no_service_but_health_and_reflection() {
         for (path, caller) in ROWS {
-            let expected = match path.split('/').nth(1) {
-                Some("alyx.admin.v1.Admin") => Caller::Operator,
-                Some("grpc.health.v1.Health") => Caller::Anyone,
-                Some("grpc.reflection.v1.ServerReflection") => Caller::Either,
-                _ => Caller::Role,
+            let fits = match path.split('/').nth(1) {
+                Some("alyx.admin.v1.Admin") => matches!(caller, Caller::Operator(_)),
+                Some("grpc.health.v1.Health") => *caller == Caller::Anyone,
+                Some("grpc.reflection.v1.ServerReflection") => *caller == Caller::Either,
+                _ => *caller == Caller::Role,
             };
-            assert_eq!(*caller, expected, "{path}");
+            assert!(fits, "{path}: {caller:?}");
         }
     }
 }

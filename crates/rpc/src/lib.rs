@@ -32,7 +32,7 @@ pub use backoff::Backoff;
 pub use body::{AHEAD, Assembly, BodyKey, PIECE};
 pub use call::Call;
 pub use channel::{Channel, connect};
-pub use operator::{OperatorSecurity, OperatorTls, connect_operator, operator_proof, pass_on};
+pub use operator::{ApiTokens, OperatorSecurity, OperatorTls, connect_operator, operator_proof, pass_on};
 pub use outbox::{Outbox, Outgoing};
 pub use security::{Security, TlsFiles};
 pub use server::{Listener, Server, bind, bind_as, serve};

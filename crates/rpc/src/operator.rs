@@ -1,10 +1,12 @@
-//! How operators prove themselves: a token of their own, and TLS where the network is not trusted. A role's token opens
+//! How operators prove themselves: the token of the configuration or an API token, and TLS where the network is not
+//! trusted. A role's token opens
 //! nothing here, and an operator's opens nothing between roles.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use alyx_core::{Error, ErrorKind, Result};
+use alyx_core::{Error, ErrorKind, Permission, Result, Scopes};
+use async_trait::async_trait;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
@@ -16,10 +18,32 @@ use crate::token::Token;
 /// Carries an operator's proof from one control plane to the one that leads, beside the role's own.
 const FORWARDED: &str = "alyx-operator";
 
+/// Where API tokens are looked up.
+#[async_trait]
+pub trait ApiTokens: Send + Sync {
+    /// The scopes of a token; `None` where it is not good.
+    ///
+    /// # Errors
+    /// That it cannot be looked up.
+    async fn scopes(&self, token: &str) -> Result<Option<Scopes>>;
+}
+
+/// What a call needs yet.
+pub(crate) enum Judgement {
+    /// Nothing.
+    Admitted,
+    /// It has no proof.
+    Refused,
+    /// That this token may do it.
+    Ask(Arc<dyn ApiTokens>, String, Permission<'static>),
+}
+
 /// What a listener for operators asks of them. Cheap to clone; `Debug` shows no secret.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OperatorSecurity {
     token: Token,
+    /// Known once the database is.
+    tokens: Arc<OnceLock<Arc<dyn ApiTokens>>>,
     tls: Option<Arc<Identity>>,
 }
 
@@ -49,7 +73,11 @@ impl OperatorSecurity {
                 Some(Arc::new(identity))
             }
         };
-        let security = Self { token, tls };
+        let security = Self {
+            token,
+            tokens: Arc::default(),
+            tls,
+        };
         // Certificates that do not work are found at start, not at the first connection.
         security.secure_server(Server::builder()).map_err(|error| {
             let cause =
@@ -82,13 +110,29 @@ impl OperatorSecurity {
         self.tls.is_some()
     }
 
-    pub(crate) fn admits(&self, authorization: Option<&[u8]>) -> bool {
-        self.token.admits(authorization)
+    /// Accepts API tokens too from now on, wherever this security is in use. To be called once.
+    pub fn accept(&self, tokens: Arc<dyn ApiTokens>) {
+        // A second call changes nothing.
+        let _ = self.tokens.set(tokens);
     }
 
-    pub(crate) fn admits_forwarded(&self, headers: &http::HeaderMap) -> bool {
-        self.token
-            .admits(headers.get(FORWARDED).map(http::HeaderValue::as_bytes))
+    /// Whether the proof that `headers` carry opens what `permission` names; `forwarded` where a role has passed it on.
+    pub(crate) fn judge(
+        &self,
+        headers: &http::HeaderMap,
+        forwarded: bool,
+        permission: Permission<'static>,
+    ) -> Judgement {
+        let name = if forwarded { FORWARDED } else { "authorization" };
+        let proof = headers.get(name).map(http::HeaderValue::as_bytes);
+        if self.token.admits(proof) {
+            return Judgement::Admitted;
+        }
+        let sent = proof.and_then(|proof| std::str::from_utf8(proof).ok()?.strip_prefix("Bearer "));
+        match (sent, self.tokens.get()) {
+            (Some(sent), Some(tokens)) => Judgement::Ask(Arc::clone(tokens), sent.to_owned(), permission),
+            (Some(_) | None, _) => Judgement::Refused,
+        }
     }
 
     pub(crate) fn secure_server(&self, server: Server) -> Result<Server, tonic::transport::Error> {
@@ -100,6 +144,14 @@ impl OperatorSecurity {
                     .timeout(HANDSHAKE_WITHIN),
             ),
         }
+    }
+}
+
+impl std::fmt::Debug for OperatorSecurity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OperatorSecurity")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,125 @@
+//! `alyx admin`: operators and API tokens, of a running server or in the database of this folder's project.
+
+mod answers;
+mod args;
+mod desk;
+
+use alyx_config::Config;
+use alyx_core::{Error, ErrorKind, Result, parse_duration};
+use alyx_operators::Revoked;
+
+use self::answers::{Listed, Over};
+pub(crate) use self::args::AccessCommand;
+use self::args::{CreateArgs, CreateTokenArgs, RevokeArgs};
+use self::desk::{Desk, Wanted, is_away};
+use crate::admin::{RemoteArgs, Server, print};
+use crate::failure::Failure;
+use crate::way::Way;
+use crate::{database, process, telemetry};
+
+/// Does what is asked and prints the answer.
+pub(crate) fn run(remote: &RemoteArgs, command: AccessCommand) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(Error::internal(error)))?;
+    if remote.server.is_some() || remote.token.is_some() {
+        let asked = runtime.block_on(async {
+            let desk = Desk::Server(Server::of(remote)?);
+            carry_out(&desk, remote, &command).await
+        });
+        return asked.map_err(Failure::Admin);
+    }
+    let loaded = process::load(command.folder().config.clone(), Vec::new())?;
+    telemetry::start(&loaded.config.logging);
+    let done = runtime.block_on(async {
+        let desk = find(&loaded.config).await?;
+        let outcome = carry_out(&desk, remote, &command).await;
+        desk.close().await;
+        outcome
+    });
+    done.map_err(Failure::Admin)
+}
+
+/// The server that runs in this folder; else the database.
+async fn find(config: &Config) -> Result<Desk> {
+    let embedded = !config.database.turso.enabled;
+    if embedded && let Some((url, token)) = Way::beside(&config.database.path)?.read() {
+        let desk = Desk::Server(Server::at(&url, &token, None)?);
+        match desk.list().await {
+            Ok(_) => return Ok(desk),
+            // It has crashed, and left the file behind.
+            Err(error) if is_away(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match database::open(config, |_| {}).await {
+        Ok(store) => Ok(Desk::of(store)),
+        Err(error) if error.code() == "DATABASE_IN_USE" => in_use(config, &error),
+        Err(error) => Err(error),
+    }
+}
+
+/// A server uses the database; the configuration may say how it is reached.
+fn in_use(config: &Config, error: &Error) -> Result<Desk> {
+    let admin = &config.admin;
+    let Some(token) = &admin.token else {
+        let message = format!(
+            "{}, and has not said how it is reached. Ask it with `--server` and `--token`, or stop it first",
+            error.message()
+        );
+        return Err(Error::new(error.kind(), "DATABASE_IN_USE", message));
+    };
+    let scheme = if admin.tls.is_some() { "https" } else { "http" };
+    let server = Server::at(&format!("{scheme}://{}", admin.listen), token.expose(), None)?;
+    Ok(Desk::Server(server))
+}
+
+async fn carry_out(desk: &Desk, remote: &RemoteArgs, command: &AccessCommand) -> Result<()> {
+    match command {
+        AccessCommand::Create(CreateArgs { email, password, .. }) => {
+            let password = match password.expose() {
+                "-" => read_line()?,
+                password => password.to_owned(),
+            };
+            print(remote, &desk.create_operator(email, &password).await?)
+        }
+        AccessCommand::CreateToken(CreateTokenArgs {
+            name,
+            scopes,
+            expires,
+            ..
+        }) => {
+            let wanted = Wanted {
+                name: name.clone(),
+                scopes: scopes.clone(),
+                expires_in: expires.as_deref().map(duration).transpose()?,
+            };
+            print(remote, &desk.create_token(wanted).await?)
+        }
+        AccessCommand::List(_) => print(remote, &Listed(desk.list().await?)),
+        AccessCommand::Revoke(RevokeArgs { who, .. }) => {
+            let revoked = match desk.revoke(who).await? {
+                Revoked::Operator => "operator",
+                Revoked::Token => "token",
+            };
+            let who = who.clone();
+            print(remote, &Over { revoked, who })
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<std::time::Duration> {
+    parse_duration(text).map_err(|error| {
+        let message = format!("`--expires {text}` is no duration ({error}); write `90d` or `12h`");
+        Error::new(ErrorKind::InvalidInput, "INVALID_EXPIRY", message)
+    })
+}
+
+/// The first line of standard input, without its end.
+fn read_line() -> Result<String> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(Error::internal)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
