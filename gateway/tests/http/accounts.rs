@@ -70,7 +70,7 @@ impl Site {
         self.with_token("GET", "/api/auth/me", token, &Json::Null).await
     }
 
-    async fn sql(&self, sql: &str, params: Vec<Value>) {
+    pub(crate) async fn sql(&self, sql: &str, params: Vec<Value>) {
         let write = Write {
             steps: vec![WriteStep {
                 statement: Statement::new(sql, params),

@@ -17,5 +17,6 @@ mod mails;
 mod operators;
 mod preconditions;
 mod scopes;
+mod settings;
 mod site;
 mod transactions;
