@@ -108,16 +108,7 @@ impl Banner<'_> {
 
     /// Every operation that anyone may call: collections by their operations, and the functions.
     fn open_to_the_world(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut open: Vec<String> = Vec::new();
-        for (name, collection) in &self.state.schema.collections {
-            let operations = operations(collection);
-            if !operations.is_empty() {
-                open.push(format!("{name}: {}", operations.join(" ")));
-            }
-        }
-        if !self.state.functions.is_empty() && self.config.functions.enabled {
-            open.push("functions: invoke".to_owned());
-        }
+        let open = open_to_the_world(self.state, self.config);
         if open.is_empty() {
             return Ok(());
         }
@@ -127,6 +118,32 @@ impl Banner<'_> {
             f,
             "    Close with `default_access: deny` and `rules` in the schema."
         )
+    }
+}
+
+/// Every operation that anyone may call: collections by their operations, and the functions.
+fn open_to_the_world(state: &DesiredState, config: &Config) -> Vec<String> {
+    let mut open: Vec<String> = Vec::new();
+    for (name, collection) in &state.schema.collections {
+        let operations = operations(collection);
+        if !operations.is_empty() {
+            open.push(format!("{name}: {}", operations.join(" ")));
+        }
+    }
+    if !state.functions.is_empty() && config.functions.enabled {
+        open.push("functions: invoke".to_owned());
+    }
+    open
+}
+
+/// Logs all of it, where something is open.
+pub(crate) fn warn_of_open(state: &DesiredState, config: &Config) {
+    let open = open_to_the_world(state, config);
+    if !open.is_empty() {
+        tracing::warn!(
+            "open to the world: {}; close with `default_access: deny` and `rules` in the schema",
+            open.join(" · ")
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::ServeArgs;
-use crate::banner::Banner;
+use crate::banner::{Banner, warn_of_open};
 use crate::cluster::failure;
 use crate::failure::Failure;
 use crate::operations::{Operations, Told};
@@ -118,6 +118,9 @@ async fn serve(loaded: Loaded, schema: PathBuf, mode: Mode, began: Instant) -> R
         has_operators: roles.has_operators().await,
     };
     print!("{banner}");
+    if mode == Mode::Serve {
+        warn_of_open(&state, &config);
+    }
     signals.next().await;
     tracing::info!("stopping");
     if let Some(operations) = &operations {

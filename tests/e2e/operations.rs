@@ -1,6 +1,6 @@
 //! Health, metrics, API document, CORS, frontend, and how the process starts and stops.
 
-use alyx_tests::{Form, Project, Server};
+use alyx_tests::{Cluster, Form, Part, Project, Server, Shape};
 use http::Method;
 use serde_json::json;
 
@@ -29,6 +29,42 @@ async fn the_start_says_in_under_a_screen_what_is_served_where() {
         assert!(printed.contains(named), "{named} in\n{printed}");
     }
     assert!(printed.lines().count() <= 24, "{printed}");
+}
+
+#[tokio::test]
+async fn in_production_the_log_names_everything_that_is_open_to_the_world() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let open: String = names
+        .iter()
+        .map(|name| format!("  {name}:\n    fields:\n      text: {{type: string}}\n"))
+        .collect();
+    let guarded = "  guarded:\n    rules: {read: auth.id != null, create: 'false', update: 'false', delete: 'false'}\n    \
+                   fields:\n      text: {type: string}\n";
+    let project = Project::with_schema(&format!("collections:\n{open}{guarded}"));
+    let check = |printed: &str| {
+        let line = printed
+            .lines()
+            .find(|line| line.contains("WARN") && line.contains("open to the world"));
+        let line = line.unwrap_or_else(|| panic!("{printed}"));
+        for name in names {
+            assert!(
+                line.contains(&format!("{name}: create read update delete")),
+                "{name} in {line}"
+            );
+        }
+        assert!(!line.contains("guarded"), "{line}");
+    };
+    let server = Server::start_with(&project, &["serve"], &[]).await;
+    server.printed("WARN").await;
+    check(&server.output());
+    let shape = Shape {
+        gateways: 1,
+        realtime_nodes: 1,
+        function_workers: 1,
+        ..Shape::default()
+    };
+    let cluster = Cluster::start_with(&project, shape, &[]).await;
+    check(&cluster.printed(Part::Gateway, 0));
 }
 
 #[tokio::test]

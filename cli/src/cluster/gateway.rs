@@ -22,6 +22,7 @@ use tonic::service::Routes;
 
 use super::base::{Base, left};
 use super::{Running, figures};
+use crate::banner::warn_of_open;
 use crate::operations::Told;
 
 struct Role {
@@ -89,6 +90,8 @@ pub(super) async fn start(base: &Arc<Base>) -> Result<Box<dyn Running>> {
     base.serve(routes.add_service(gateway.peer_service().into_server()))
         .await?;
     gateway.serve();
+    let state = Arc::clone(&control.watch().borrow());
+    warn_of_open(&state, config);
     base.announce(&control, u64::from(config.realtime.max_connections));
     let draining = watch::Sender::new(false);
     let relief = Relief {
