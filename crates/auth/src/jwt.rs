@@ -11,6 +11,7 @@ use ring::{hmac, rsa};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use crate::seal::Sealer;
 use crate::secret::token_digest;
 
 /// Longest token that is looked at, in bytes.
@@ -70,6 +71,14 @@ impl Audience {
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|one| one == name)
+    }
 }
 
 impl<'de> Deserialize<'de> for Audience {
@@ -109,6 +118,12 @@ pub enum TokenError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyError(String);
 
+impl KeyError {
+    pub(crate) fn new(why: &str) -> Self {
+        Self(why.to_owned())
+    }
+}
+
 impl std::fmt::Display for KeyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
@@ -124,6 +139,7 @@ pub struct Signer {
     kid: String,
     /// Base64 of the header, which all its tokens share.
     header: String,
+    sealer: Sealer,
 }
 
 enum Key {
@@ -156,6 +172,7 @@ impl Signer {
             Key::Hs256(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())),
             None,
             names,
+            Sealer::derive(secret.as_bytes()),
         ))
     }
 
@@ -168,11 +185,12 @@ impl Signer {
         const KINDS: &str = "write the private key of Ed25519 (`openssl genpkey -algorithm ed25519`) or of RSA with 2048 \
                              bits or more (`openssl genpkey -algorithm rsa`)";
         let (label, der) = read_pem(pem).ok_or_else(|| KeyError(format!("this is no PEM file; {KINDS}")))?;
+        let sealer = Sealer::derive(&der);
         if label == "PRIVATE KEY"
             && let Ok(key) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der)
         {
             let public = key.public_key().as_ref().to_vec();
-            return Ok(Self::new(Key::EdDsa(key), Some(&public), names));
+            return Ok(Self::new(Key::EdDsa(key), Some(&public), names, sealer));
         }
         let key = match label {
             "PRIVATE KEY" => RsaKeyPair::from_pkcs8(&der),
@@ -181,10 +199,10 @@ impl Signer {
         };
         let key = key.map_err(|error| KeyError(format!("the key cannot be used ({error}); {KINDS}")))?;
         let public = key.public().as_ref().to_vec();
-        Ok(Self::new(Key::Rs256(Box::new(key)), Some(&public), names))
+        Ok(Self::new(Key::Rs256(Box::new(key)), Some(&public), names, sealer))
     }
 
-    fn new(key: Key, public: Option<&[u8]>, names: Names) -> Self {
+    fn new(key: Key, public: Option<&[u8]>, names: Names, sealer: Sealer) -> Self {
         let kid = public.map_or_else(
             || "shared".to_owned(),
             |public| URL_SAFE_NO_PAD.encode(&token_digest(&URL_SAFE_NO_PAD.encode(public))[..12]),
@@ -196,7 +214,13 @@ impl Signer {
             names,
             kid,
             header,
+            sealer,
         }
+    }
+
+    /// Seals what browsers keep, with a key that follows from this one.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     /// A token that says that, in this server's name.
@@ -206,7 +230,16 @@ impl Signer {
             aud: Audience(self.names.audience.clone()),
             ..claims
         };
-        let claims = serde_json::to_vec(&claims).expect("claims are plain text and numbers");
+        self.sign_bytes(&serde_json::to_vec(&claims).expect("claims are plain text and numbers"))
+    }
+
+    /// A token of any claims.
+    #[cfg(test)]
+    pub(crate) fn sign_json(&self, claims: &Json) -> String {
+        self.sign_bytes(claims.to_string().as_bytes())
+    }
+
+    fn sign_bytes(&self, claims: &[u8]) -> String {
         let signed = format!("{}.{}", self.header, URL_SAFE_NO_PAD.encode(claims));
         let signature = URL_SAFE_NO_PAD.encode(self.key.sign(signed.as_bytes()));
         format!("{signed}.{signature}")
@@ -323,7 +356,7 @@ impl std::fmt::Debug for Signer {
 }
 
 /// Label and content of the first block of a PEM file (RFC 7468).
-fn read_pem(text: &str) -> Option<(&str, Vec<u8>)> {
+pub(crate) fn read_pem(text: &str) -> Option<(&str, Vec<u8>)> {
     let (_, rest) = text.split_once("-----BEGIN ")?;
     let (label, rest) = rest.split_once("-----")?;
     let (content, _) = rest.split_once("-----END ")?;
