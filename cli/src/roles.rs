@@ -132,6 +132,7 @@ pub(crate) fn worker_options(config: &Config, state: StateWatch, runtime_dir: Pa
     WorkerOptions {
         node: pool(Runtime::Node),
         python: pool(Runtime::Python),
+        go: pool(Runtime::Go),
         memory_mib: config.functions.memory_limit,
         ..WorkerOptions::new(state, runtime_dir)
     }

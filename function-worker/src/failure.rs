@@ -12,6 +12,9 @@ pub(crate) enum StartError {
     /// The function's own code does not load.
     #[error("its code does not load: {0}")]
     Code(Arc<str>),
+    /// The function's own code does not compile.
+    #[error("its code does not compile: {0}")]
+    Build(Arc<str>),
     /// There is no usable interpreter.
     #[error("{0}")]
     Runtime(Arc<str>),
@@ -72,6 +75,15 @@ pub(crate) fn timed_out(function: &str, after: Duration) -> Error {
             ))
         ),
     )
+}
+
+pub(crate) fn compiling(function: &str) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "FUNCTION_UNAVAILABLE",
+        format!("function `{function}` cannot run yet: it is still being compiled"),
+    )
+    .with_retry_after(Duration::from_secs(5))
 }
 
 pub(crate) fn waited_too_long(function: &str) -> Error {

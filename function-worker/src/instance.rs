@@ -105,6 +105,7 @@ struct LoadMeta<'a> {
     entrypoint: &'a std::path::Path,
     env: &'a std::collections::BTreeMap<String, String>,
     max_output: usize,
+    memory_mib: u64,
 }
 
 /// How one instance is to be loaded.
@@ -142,6 +143,7 @@ pub(crate) async fn load(
         entrypoint: &function.entrypoint,
         env: &function.env,
         max_output,
+        memory_mib: function.memory_mib,
     })
     .map_err(StartError::process)?;
     let mut frame = BytesMut::with_capacity(meta.len() + 64);

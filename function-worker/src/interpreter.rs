@@ -24,8 +24,9 @@ pub(crate) struct Recipe {
     pub(crate) advice: &'static str,
     /// Our files, as they are built into this binary; the first is the entry point.
     pub(crate) files: &'static [(&'static str, &'static str)],
-    /// Adds the arguments and the environment of one process with that heap limit in MiB.
-    pub(crate) prepare: fn(&mut Command, &Interpreter, u64),
+    /// Adds the arguments and the environment of one process with that heap limit in MiB; `None` where the binary is a
+    /// compiler and runs no function itself.
+    pub(crate) prepare: Option<fn(&mut Command, &Interpreter, u64)>,
 }
 
 const PROBE: Duration = Duration::from_secs(5);
@@ -71,6 +72,10 @@ impl Finder {
             found: tokio::sync::Mutex::new(None),
             searched: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn recipe(&self) -> &'static Recipe {
+        self.recipe
     }
 
     /// Whether it is known by now that there is one, or that there is none.
@@ -126,7 +131,7 @@ impl Finder {
                     self.runtime_dir.display()
                 )
             })?;
-        let launcher = launcher(&binary).await;
+        let launcher = launcher().await;
         tracing::debug!(binary = %binary.display(), ?version, ?launcher, "{title} found");
         Ok(Interpreter {
             recipe,
@@ -153,13 +158,10 @@ async fn output(command: &mut Command) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-async fn launcher(binary: &Path) -> Option<&'static str> {
+async fn launcher() -> Option<&'static str> {
     for path in DEATH_SIGNAL {
         let mut command = Command::new(path);
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(binary)
-            .arg("--version");
+        command.args(["--pdeathsig", "KILL", "--", path, "--version"]);
         if output(&mut command).await.is_ok() {
             return Some(path);
         }
@@ -168,7 +170,7 @@ async fn launcher(binary: &Path) -> Option<&'static str> {
 }
 
 fn parse_version(text: &str) -> Option<(u64, u64)> {
-    let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
+    let mut parts = text.trim_start_matches(['v', 'g', 'o']).split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
@@ -206,6 +208,7 @@ fn install(recipe: &Recipe, runtime_dir: &Path) -> std::io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::go::GO;
     use crate::node::NODE;
     use crate::python::PYTHON;
 
@@ -213,6 +216,7 @@ mod tests {
     fn versions_are_read() {
         assert_eq!(parse_version("v20.20.2"), Some((20, 20)));
         assert_eq!(parse_version("v22.0.0-nightly"), Some((22, 0)));
+        assert_eq!(parse_version("go1.26.8"), Some((1, 26)));
         assert_eq!(parse_version("3.11.7"), Some((3, 11)));
         assert_eq!(parse_version("3.15.0a1"), Some((3, 15)));
         assert_eq!(parse_version("vx.1"), None);
@@ -220,7 +224,7 @@ mod tests {
 
     #[test]
     fn installed_files_are_kept_and_repaired() {
-        for recipe in [&NODE, &PYTHON] {
+        for recipe in [&NODE, &PYTHON, &GO] {
             let dir = tempfile::tempdir().expect("a folder");
             let entry = install(recipe, dir.path()).expect("writes");
             let written = std::fs::metadata(&entry)

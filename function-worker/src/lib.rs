@@ -1,7 +1,7 @@
 //! Runs functions: pools of processes, one function version in each, many calls at the same time in one process.
 //!
 //! - `stem` starts processes without a function, ahead of need; `interpreter` finds what runs them,
-//!   `node` and `python` say how.
+//!   `node` and `python` say how; `go` compiles functions into programs of their own.
 //! - `instance` is a process with its function; `link`, `outbox` and `supervise` are its reader, writer and guard.
 //! - `pool` holds the processes, `schedule` decides which of them runs which call; `worker` is the seam and the
 //!   regular watch.
@@ -15,6 +15,7 @@
 
 mod failure;
 mod frame;
+mod go;
 mod grpc;
 mod instance;
 mod interpreter;

@@ -25,7 +25,7 @@ pub(crate) static NODE: Recipe = Recipe {
         ("loading.mjs", include_str!("../../runtimes/node/loading.mjs")),
         ("functions.mjs", include_str!("../../runtimes/node/functions.mjs")),
     ],
-    prepare,
+    prepare: Some(prepare),
 };
 
 fn prepare(command: &mut Command, node: &Interpreter, memory_mib: u64) {

@@ -16,13 +16,15 @@ pub struct WorkerOptions {
     pub node: PoolOptions,
     /// Processes of Python.
     pub python: PoolOptions,
+    /// Processes of functions written in Go; its binary is the compiler, `min_warm` means nothing.
+    pub go: PoolOptions,
     /// Most calls of one function that wait for a process.
     pub queue: usize,
     /// Memory limit in MiB that warm processes are started with: the one most functions have.
     pub memory_mib: u64,
     /// Largest return value in bytes, at most 48 MiB.
     pub max_output: usize,
-    /// Longest time from the start of a process, or of loading code, to its end.
+    /// Longest time from the start of a process, or of loading code, to its end. Compiling has a bound of its own.
     pub load_timeout: Duration,
 }
 
@@ -64,6 +66,7 @@ impl WorkerOptions {
             runtime_dir,
             node: PoolOptions::default(),
             python: PoolOptions::default(),
+            go: PoolOptions::default(),
             queue: 1000,
             memory_mib: 128,
             max_output: 10 << 20,
@@ -76,6 +79,7 @@ impl WorkerOptions {
         match runtime {
             Runtime::Node => &self.node,
             Runtime::Python => &self.python,
+            Runtime::Go => &self.go,
         }
     }
 

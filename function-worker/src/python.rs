@@ -77,7 +77,7 @@ pub(crate) static PYTHON: Recipe = Recipe {
             include_str!("../../runtimes/python/alyx_runtime/worker.py"),
         ),
     ],
-    prepare,
+    prepare: Some(prepare),
 };
 
 /// Isolated: neither the environment nor the user's own packages change what a function imports. Nothing is written

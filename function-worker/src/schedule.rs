@@ -20,6 +20,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::failure::{self, StartError};
 use crate::frame::FrameType;
+use crate::go::Compiler;
 use crate::instance::Instance;
 use crate::interpreter::Finder;
 use crate::options::{PoolOptions, WorkerOptions};
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) options: WorkerOptions,
     pub(crate) tasks: Tasks,
     pub(crate) finder: Finder,
+    pub(crate) compiler: Compiler,
     pub(crate) spawner: Option<Arc<Spawner>>,
     pub(crate) pool: Mutex<Pool>,
     pub(crate) counters: Counters,
@@ -106,6 +108,9 @@ impl Place {
         match tokio::time::timeout_at(deadline, &mut self.granted).await {
             Ok(Ok(granted)) => granted,
             Ok(Err(_)) => Err(failure::not_found(&self.function)),
+            Err(_) if self.shared.compiler.is_at_work_on(&self.function) => {
+                Err(failure::compiling(&self.function))
+            }
             Err(_) => Err(failure::waited_too_long(&self.function)),
         }
     }
@@ -415,7 +420,10 @@ impl Shared {
             .limits()
             .min_warm
             .min(self.limits().max_instances.saturating_sub(held));
-        let wants = !pool.stopping && self.is_used() && pool.stems.len() + pool.stems_starting < wanted;
+        let wants = self.finder.recipe().prepare.is_some()
+            && !pool.stopping
+            && self.is_used()
+            && pool.stems.len() + pool.stems_starting < wanted;
         if wants {
             pool.stems_starting += 1;
         }

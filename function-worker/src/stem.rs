@@ -4,6 +4,7 @@
 //! becomes an [`Instance`](crate::instance::Instance) of one version of one function and is never anything else.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -73,11 +74,11 @@ impl Spawner {
     }
 }
 
-/// Starts a process with that heap limit and waits until it says hello.
+/// Starts a process and waits until it says hello. `title` is what it is called in messages.
 pub(crate) async fn start(
     spawner: &Spawner,
-    interpreter: &Interpreter,
-    memory_mib: u64,
+    mut command: Command,
+    title: &str,
     within: Duration,
 ) -> Result<Stem, StartError> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(StartError::process)?;
@@ -85,7 +86,6 @@ pub(crate) async fn start(
     theirs.set_nonblocking(true).map_err(StartError::process)?;
     let socket = UnixStream::from_std(ours).map_err(StartError::process)?;
 
-    let mut command = command(interpreter, memory_mib);
     command
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::piped())
@@ -114,7 +114,6 @@ pub(crate) async fn start(
         socket,
         received: BytesMut::with_capacity(64 << 10),
     };
-    let title = interpreter.recipe.title;
     match tokio::time::timeout(within, stem.next_frame()).await {
         Ok(Ok(Some(frame))) if frame.kind == FrameType::Hello => Ok(stem),
         Ok(Ok(_)) => Err(StartError::Runtime(
@@ -127,19 +126,26 @@ pub(crate) async fn start(
     }
 }
 
-fn command(interpreter: &Interpreter, memory_mib: u64) -> Command {
+/// Runs `binary` with next to no environment, so that it dies with this process where the machine can see to that.
+pub(crate) fn bare_command(interpreter: &Interpreter, binary: &Path) -> Command {
     let mut command = match interpreter.launcher {
         Some(launcher) => {
             let mut command = Command::new(launcher);
-            command
-                .args(["--pdeathsig", "KILL", "--"])
-                .arg(&interpreter.binary);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(binary);
             command
         }
-        None => Command::new(&interpreter.binary),
+        None => Command::new(binary),
     };
     command.env_clear().env("TZ", "UTC").env("LANG", "C.UTF-8");
-    (interpreter.recipe.prepare)(&mut command, interpreter, memory_mib);
+    command
+}
+
+/// An interpreter that will wait for its function, with that heap limit.
+pub(crate) fn command(interpreter: &Interpreter, memory_mib: u64) -> Command {
+    let mut command = bare_command(interpreter, &interpreter.binary);
+    if let Some(prepare) = interpreter.recipe.prepare {
+        prepare(&mut command, interpreter, memory_mib);
+    }
     command.arg(&interpreter.entry);
     if let Some(folder) = interpreter.entry.parent() {
         command.current_dir(folder);

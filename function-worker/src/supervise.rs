@@ -68,7 +68,17 @@ fn describe(status: Option<ExitStatus>, said: &[u8], memory_mib: u64) -> String 
     if said.contains("out of memory") || said.contains("bad_alloc") || signal == Some(SIGKILL) {
         return out_of_memory(memory_mib);
     }
+    // The last words of a Go program.
+    let panic = said
+        .lines()
+        .find(|line| line.starts_with("panic: ") || line.starts_with("fatal error: "));
     match (status.and_then(|status| status.code()), signal) {
+        (Some(code), _) if panic.is_some() => {
+            format!(
+                "its process exited with code {code}: {}",
+                panic.unwrap_or_default()
+            )
+        }
         (Some(code), _) => format!("its process exited with code {code}"),
         (None, Some(signal)) => format!("its process was ended by signal {signal}"),
         (None, None) => "its process has ended".to_owned(),
@@ -154,5 +164,10 @@ mod tests {
         check(9, "", "out of memory");
         check(11, "", "signal 11");
         check(3 << 8, "bye", "exited with code 3");
+        check(
+            2 << 8,
+            "x\npanic: boom\n\ngoroutine 7 [running]:",
+            "exited with code 2: panic: boom",
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The worker: the seam's functions, the start of processes, the regular watch, and the end.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,8 +17,9 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::failure::{self, StartError};
+use crate::go::{self, Compiler, GO};
 use crate::instance::{self, Ended, Instance, Loading};
-use crate::interpreter::{Finder, Recipe};
+use crate::interpreter::{Finder, Interpreter, Recipe};
 use crate::node::NODE;
 use crate::options::WorkerOptions;
 use crate::pool::{FunctionLoad, Pool};
@@ -46,6 +48,7 @@ fn recipe(runtime: Runtime) -> &'static Recipe {
     match runtime {
         Runtime::Node => &NODE,
         Runtime::Python => &PYTHON,
+        Runtime::Go => &GO,
     }
 }
 
@@ -66,6 +69,7 @@ impl FunctionWorker {
             Arc::new(Shared {
                 runtime,
                 finder: Finder::new(recipe(runtime), binary, options.runtime_dir.clone()),
+                compiler: Compiler::new(options.runtime_dir.clone()),
                 options: options.clone(),
                 tasks: tasks.clone(),
                 spawner: spawner.clone(),
@@ -301,7 +305,7 @@ impl Shared {
     async fn make_instance(self: &Arc<Self>, function: Arc<Function>) -> Result<Arc<Instance>, StartError> {
         let stem = match self.take_stem(function.memory_mib) {
             Some(stem) => stem,
-            None => self.make_stem(function.memory_mib).await?,
+            None => self.make_process(&function).await?,
         };
         let id = self.counters.instances.fetch_add(1, Ordering::Relaxed);
         let loading = Loading {
@@ -351,11 +355,60 @@ impl Shared {
 
     async fn make_stem(&self, memory_mib: u64) -> Result<Stem, StartError> {
         let interpreter = self.finder.find().await.map_err(StartError::Runtime)?;
-        let spawner = self
-            .spawner
-            .as_ref()
-            .ok_or_else(|| StartError::process("there is no thread for it"))?;
-        stem::start(spawner, &interpreter, memory_mib, self.options.load_timeout).await
+        let spawner = self.spawner()?;
+        let command = stem::command(&interpreter, memory_mib);
+        let title = interpreter.recipe.title;
+        stem::start(spawner, command, title, self.options.load_timeout).await
+    }
+
+    /// A process for that function and no other, with its code not loaded yet.
+    async fn make_process(&self, function: &Function) -> Result<Stem, StartError> {
+        if self.runtime != Runtime::Go {
+            return self.make_stem(function.memory_mib).await;
+        }
+        let (interpreter, program) = self.compile(function).await?;
+        let command = go::command(&interpreter, &program, function);
+        let started = stem::start(self.spawner()?, command, "the program", self.options.load_timeout).await;
+        started.map_err(|error| match error {
+            // What it said before it could say hello comes from the function's own `init`.
+            StartError::Runtime(words) => StartError::Code(words),
+            other => other,
+        })
+    }
+
+    async fn compile(&self, function: &Function) -> Result<(Arc<Interpreter>, PathBuf), StartError> {
+        let interpreter = self.finder.find().await.map_err(StartError::Runtime)?;
+        let compiling = self.compiler.program(&interpreter, function);
+        match self.tasks.cancelled().run_until_cancelled(compiling).await {
+            Some(program) => Ok((interpreter, program?)),
+            None => Err(StartError::process("the server is stopping")),
+        }
+    }
+
+    /// Compiles what is not compiled yet, so that its first call need not wait for that and its author hears at once
+    /// what is wrong.
+    async fn compile_all(self: Arc<Self>) {
+        let functions: Vec<_> = {
+            let state = self.options.state.borrow();
+            let all = state.functions.values();
+            all.filter(|function| function.runtime == self.runtime)
+                .cloned()
+                .collect()
+        };
+        for function in functions {
+            let wanted = self.function(&function.name);
+            if !wanted.is_some_and(|wanted| Arc::ptr_eq(&wanted, &function)) {
+                continue;
+            }
+            if let Err(error) = self.compile(&function).await {
+                tracing::warn!(function = function.name, %error, "a function cannot run");
+            }
+        }
+    }
+
+    fn spawner(&self) -> Result<&Spawner, StartError> {
+        let spawner = self.spawner.as_deref();
+        spawner.ok_or_else(|| StartError::process("there is no thread for it"))
     }
 
     /// Starts stems until there are enough.
@@ -457,6 +510,10 @@ async fn follow(shared: Arc<Shared>) {
     let stopping = shared.tasks.cancelled();
     let mut state = shared.options.state.clone();
     loop {
+        if shared.runtime == Runtime::Go {
+            let compiling = Arc::clone(&shared).compile_all();
+            shared.tasks.spawn_detached(compiling);
+        }
         tokio::select! {
             () = stopping.cancelled() => return,
             changed = state.changed() => {

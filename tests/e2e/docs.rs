@@ -155,6 +155,8 @@ async fn the_functions_guides_code_runs() {
         "functions/greet.py",
         &python.expect("docs/functions.md has Python").1,
     );
+    let go = blocks.iter().find(|(language, _)| language == "go");
+    project.write("functions/welcome.go", &go.expect("docs/functions.md has Go").1);
     let checks = code("input: {");
     project.write(
         "functions/checked.js",
@@ -169,6 +171,16 @@ async fn the_functions_guides_code_runs() {
     assert_eq!(changed.json()["content"], "Hello", "{changed:?}");
     let greeted = http.post("/api/functions/greet", &json!({"name": "Ann"})).await;
     assert_eq!(greeted.json()["message"], "Hello, Ann!", "{greeted:?}");
+    let welcomed = alyx_tests::eventually("the compiled function answers", async || {
+        let reply = http.post("/api/functions/welcome", &json!({"name": "Ann"})).await;
+        if reply.text.contains("still being compiled") {
+            Err(reply)
+        } else {
+            Ok(reply)
+        }
+    })
+    .await;
+    assert_eq!(welcomed.json()["message"], "Hello, Ann!", "{welcomed:?}");
     let passed = http
         .post("/api/functions/checked", &json!({"title": "t", "tags": ["a"]}))
         .await;

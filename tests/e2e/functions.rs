@@ -1,4 +1,4 @@
-//! Functions over HTTP, in real processes of Node and Python.
+//! Functions over HTTP, in real processes of Node, Python and Go.
 
 use alyx_tests::{Form, Project, Server, eventually};
 use http::Method;
@@ -12,6 +12,7 @@ alyx_tests::in_both_forms! {
     functions_are_listed_without_paths_or_settings,
     functions_in_python_do_what_those_in_node_do,
     a_folder_with_an_index_is_a_function_too,
+    functions_in_go_do_what_those_in_node_do,
 }
 
 const SCHEMA: &str = "collections: {notes: {fields: {text: {type: text}}}}\n";
@@ -406,4 +407,202 @@ async fn a_folder_with_an_index_is_a_function_too(form: Form) {
     let listed = http.get("/api/functions/basket").await.json();
     assert_eq!(listed["description"], "Of a shop.", "{listed}");
     assert_eq!(http.get("/api/functions").await.json()["count"], 2);
+}
+
+/// Go files of a project, by name. The first two are the guides' own.
+const GO: [(&str, &str); 9] = [
+    (
+        "hello.go",
+        r#"package main
+
+import (
+    "net/http"
+    "github.com/watzon/alyx/pkg/runtime"
+)
+
+func Handle(w http.ResponseWriter, r *http.Request) {
+    runtime.JSON(w, 200, map[string]string{"message": "Hello from Go!"})
+}
+"#,
+    ),
+    (
+        "myFunction.go",
+        r#"package main
+
+import (
+    "github.com/watzon/alyx/pkg/runtime"
+)
+
+func Handler(ctx *runtime.Context) (any, error) {
+    // ctx.Input - Request body (map[string]any)
+    // ctx.Auth - Authenticated user (or nil)
+    // ctx.DB - Database client
+    // ctx.Log - Logger
+    // ctx.Env - Environment variables
+
+    return map[string]string{"result": "success"}, nil
+}
+"#,
+    ),
+    ("greet.yaml", "env: {GREETING: Hi}\nruntime: go\n"),
+    (
+        "greet.go",
+        r#"package main
+
+import (
+    "os"
+
+    "functions/_shared/words"
+    "github.com/watzon/alyx/pkg/runtime"
+)
+
+var greeting = os.Getenv("GREETING")
+
+var Schema = runtime.Schema{Input: runtime.Fields{"name": {Type: "string", Required: true}}}
+
+func Handler(ctx *runtime.Context) (any, error) {
+    if ctx.Text("name") == "Eve" {
+        return nil, runtime.NewError("NOT_EVE", "anybody else").WithStatus(403).With("name", "Eve")
+    }
+    return map[string]any{"text": words.Join(greeting, ctx.Text("name")), "own": ctx.Env}, nil
+}
+"#,
+    ),
+    (
+        "_shared/words/words.go",
+        "package words\n\nfunc Join(a, b string) string { return a + \" \" + b }\n",
+    ),
+    (
+        "notes/main.go",
+        r#"package main
+
+import (
+    "errors"
+
+    "github.com/watzon/alyx/pkg/runtime"
+)
+
+func Handler(ctx *runtime.Context) (any, error) {
+    notes := ctx.DB.Collection("notes")
+    made, err := notes.Create(runtime.Doc{"text": ctx.Input["text"]})
+    if err != nil {
+        return nil, err
+    }
+    err = ctx.DB.Transaction(func(tx *runtime.DB) error { return louder(tx, made["id"]) })
+    if err != nil {
+        return nil, err
+    }
+    undone := ctx.DB.Transaction(func(tx *runtime.DB) error {
+        if _, err := tx.Collection("notes").Create(runtime.Doc{"text": "never"}); err != nil {
+            return err
+        }
+        return errors.New("no")
+    })
+    page, err := notes.List(runtime.Query{Sort: "id"})
+    if err != nil {
+        return nil, err
+    }
+    gone, err := notes.DeleteMany(runtime.Doc{"text": runtime.Doc{"$contains": "o"}})
+    return runtime.Doc{"kept": texts(page), "total": page.Total, "gone": gone, "undone": undone.Error()}, err
+}
+"#,
+    ),
+    (
+        "notes/louder.go",
+        r#"package main
+
+import "github.com/watzon/alyx/pkg/runtime"
+
+func louder(tx *runtime.DB, id any) error {
+    note, err := tx.Collection("notes").Get(id)
+    if err != nil {
+        return err
+    }
+    if _, err := tx.Collection("notes").Update(id, runtime.Doc{"text": note["text"].(string) + "!"}); err != nil {
+        return err
+    }
+    _, err = tx.Collection("notes").Create(struct {
+        Text string `json:"text"`
+    }{"second"})
+    return err
+}
+
+func texts(page *runtime.Page) (found []any) {
+    for _, doc := range page.Docs {
+        found = append(found, doc["text"])
+    }
+    return found
+}
+"#,
+    ),
+    (
+        "broken.go",
+        "package main\n\nimport \"github.com/watzon/alyx/pkg/runtime\"\n\nfunc Handler(ctx *runtime.Context) (any, error)          {\n\treturn missing, nil\n}\n",
+    ),
+    ("broken.yaml", "description: Does not compile.\n"),
+];
+
+/// Until a function that has to be compiled first answers.
+async fn compiled(http: &alyx_tests::Http, name: &str, input: &Value) -> Value {
+    let path = format!("/api/functions/{name}");
+    eventually(&format!("{name} answers"), async || {
+        let reply = http.post(&path, input).await;
+        if reply.text.contains("still being compiled") {
+            Err(reply)
+        } else {
+            Ok(reply)
+        }
+    })
+    .await
+    .json()
+}
+
+async fn functions_in_go_do_what_those_in_node_do(form: Form) {
+    let (project, server) = with_functions(form, &GO).await;
+    let http = server.http();
+    let hello = compiled(&http, "hello", &json!({})).await;
+    assert_eq!(hello, json!({"message": "Hello from Go!"}));
+    let guide = compiled(&http, "myFunction", &json!({})).await;
+    assert_eq!(guide, json!({"result": "success"}));
+
+    let greet = compiled(&http, "greet", &json!({"input": {"name": "Ann"}})).await;
+    assert_eq!(greet["output"]["text"], "Hi Ann", "{greet}");
+    assert_eq!(greet["output"]["own"], json!({"GREETING": "Hi"}));
+    let refused = http.post("/api/functions/greet", &json!({"name": 5})).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (400, "VALIDATION_ERROR"),
+        "{refused:?}"
+    );
+    let refused = http.post("/api/functions/greet", &json!({"name": "Eve"})).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (403, "NOT_EVE"),
+        "{refused:?}"
+    );
+    assert_eq!(refused.json()["error"]["name"], "Eve");
+
+    let notes = compiled(&http, "notes", &json!({"text": "first"})).await;
+    assert_eq!(
+        notes,
+        json!({"kept": ["first!", "second"], "total": 2, "gone": 1, "undone": "no"})
+    );
+
+    let broken = compiled(&http, "broken", &json!({})).await;
+    assert_eq!(broken["error"]["code"], "FUNCTION_UNAVAILABLE", "{broken}");
+    let words = broken["error"]["message"].as_str().unwrap_or_default();
+    assert!(words.contains("broken.go:6:9: undefined: missing"), "{words}");
+
+    project.write("functions/broken.go", GO[1].1);
+    eventually("the mended function answers", async || {
+        let reply = http.post("/api/functions/broken", &json!({})).await;
+        if reply.text == r#"{"result":"success"}"# {
+            Ok(())
+        } else {
+            Err(reply)
+        }
+    })
+    .await;
+    let listed = http.get("/api/functions/hello").await.json();
+    assert_eq!(listed["runtime"], "go", "{listed}");
 }

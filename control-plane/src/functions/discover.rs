@@ -1,7 +1,7 @@
-//! From a bundle to its functions: flat files `name.js` or `name.py`, each with a manifest `name.yaml` where it needs
-//! one, and folders `name/` with `index.js` or `index.py`, whose manifest is `name/manifest.yaml`.
+//! From a bundle to its functions: flat files `name.js`, `name.py` or `name.go`, each with a manifest `name.yaml` where
+//! it needs one, and folders `name/` with `index.js`, `index.py` or `main.go`, whose manifest is `name/manifest.yaml`.
 //!
-//! Skipped: hidden files, names that begin with `_` (shared code), other folders, files of other kinds.
+//! Skipped: hidden files, names that begin with `_` (shared code), other folders, Go's tests, files of other kinds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,14 @@ use super::{Notice, Scan, Source, shown};
 const MAX_MANIFEST: u64 = 256 << 10;
 
 /// Names of a folder's code and manifests.
-const INDEX: [&str; 4] = ["index.js", "index.mjs", "index.cjs", "index.py"];
+const INDEX: [&str; 6] = [
+    "index.js",
+    "index.mjs",
+    "index.cjs",
+    "index.py",
+    "main.go",
+    "index.go",
+];
 const MANIFEST: [&str; 2] = ["manifest.yaml", "manifest.yml"];
 
 /// The files of one name, relative to the bundle.
@@ -79,7 +86,7 @@ fn candidates(source: &Source, root: &Path, notices: &mut Vec<Notice>) -> BTreeM
         let Some((stem, extension)) = file.rsplit_once('.') else {
             continue;
         };
-        if stem.ends_with(".d") {
+        if stem.ends_with(".d") || (extension == "go" && stem.ends_with("_test")) {
             continue;
         }
         match extension {
@@ -91,11 +98,11 @@ fn candidates(source: &Source, root: &Path, notices: &mut Vec<Notice>) -> BTreeM
                 .or_default()
                 .manifests
                 .push(file.clone()),
-            "ts" | "mts" | "cts" | "tsx" | "go" => notices.push(Notice::warning(
+            "ts" | "mts" | "cts" | "tsx" => notices.push(Notice::warning(
                 shown(&source.folder, &file),
                 format!(
-                    "not runnable in this version, which runs JavaScript (.js, .mjs, .cjs) and Python (.py); `.{extension}` is \
-                     not served"
+                    "not runnable in this version, which runs JavaScript (.js, .mjs, .cjs), Python (.py) and Go (.go); \
+                     `.{extension}` is not served"
                 ),
             )),
             _ => {}
@@ -109,6 +116,7 @@ fn runtime_of(extension: &str) -> Option<Runtime> {
     match extension {
         "js" | "mjs" | "cjs" => Some(Runtime::Node),
         "py" => Some(Runtime::Python),
+        "go" => Some(Runtime::Go),
         _ => None,
     }
 }
@@ -186,7 +194,7 @@ fn single<'c>(source: &Source, candidate: &'c Candidate, notices: &mut Vec<Notic
         ([], [manifest, ..]) => {
             notices.push(Notice::warning(
                 shown(&source.folder, manifest),
-                "there is no function file beside this manifest (in a folder: index.js or index.py)",
+                "there is no function file beside this manifest (in a folder: index.js, index.py or main.go)",
             ));
             None
         }

@@ -1,4 +1,4 @@
-//! `name.yaml` beside `name.js` or `name.py`: how one function is to be run.
+//! `name.yaml` beside `name.js`, `name.py` or `name.go`: how one function is to be run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -112,16 +112,17 @@ impl Reader<'_> {
         let runtime = match text.as_str() {
             "node" | "nodejs" | "javascript" => Runtime::Node,
             "python" | "python3" => Runtime::Python,
-            "go" | "deno" | "bun" => {
+            "go" | "golang" => Runtime::Go,
+            "deno" | "bun" => {
                 return self.error(
                     value.place,
-                    format!("runtime: `{text}` is not in this version, which runs `node` and `python`"),
+                    format!("runtime: `{text}` is not in this version, which runs `node`, `python` and `go`"),
                 );
             }
             _ => {
                 return self.error(
                     value.place,
-                    format!("runtime: `{text}` is no runtime; write `node` or `python`"),
+                    format!("runtime: `{text}` is no runtime; write `node`, `python` or `go`"),
                 );
             }
         };

@@ -130,7 +130,7 @@ fn a_broken_manifest_drops_its_function_and_no_other() {
         "1:10",
         "`bad.js` runs on `node`, not on `python`",
     );
-    check("runtime: go", "1:10", "not in this version");
+    check("runtime: deno", "1:10", "not in this version");
     check("runtime: cobol", "1:10", "no runtime");
     check("env: [A]", "1:6", "NAME: value");
     check("env:\n  A: ${MISSING}", "2:6", "MISSING is not set");
@@ -145,14 +145,19 @@ fn the_ending_decides_the_runtime() {
         ("a.js", ""),
         ("b.py", ""),
         ("b.yaml", "runtime: python"),
+        ("c.go", ""),
+        ("c.yaml", "runtime: go"),
+        ("c_test.go", ""),
+        ("go.mod", ""),
         ("_shared.py", ""),
         ("__pycache__/b.cpython-311.pyc", ""),
     ]);
     let scan = project.scan();
     assert!(scan.notices.is_empty(), "{:?}", scan.notices);
-    assert_eq!(names(&scan), ["a", "b"]);
+    assert_eq!(names(&scan), ["a", "b", "c"]);
     assert_eq!(scan.functions["a"].runtime, Runtime::Node);
     assert_eq!(scan.functions["b"].runtime, Runtime::Python);
+    assert_eq!(scan.functions["c"].runtime, Runtime::Go);
     let root = &scan.functions["b"].root;
     assert!(root.join("_shared.py").is_file());
     assert!(!root.join("__pycache__").exists());
@@ -165,12 +170,15 @@ fn a_folder_with_an_index_is_a_function() {
         ("order/manifest.yaml", "name: order\ntimeout: 2s\n"),
         ("order/lines.js", ""),
         ("report/index.py", ""),
+        ("thumb/main.go", ""),
+        ("thumb/size.go", ""),
         ("lib/tools.js", ""),
         ("_shared/index.js", ""),
     ]);
     let scan = project.scan();
     assert!(scan.notices.is_empty(), "{:?}", scan.notices);
-    assert_eq!(names(&scan), ["order", "report"]);
+    assert_eq!(names(&scan), ["order", "report", "thumb"]);
+    assert_eq!(scan.functions["thumb"].entrypoint, Path::new("thumb/main.go"));
     let order = &scan.functions["order"];
     assert_eq!(order.entrypoint, Path::new("order/index.js"));
     assert_eq!(order.timeout, Duration::from_secs(2));
@@ -192,7 +200,6 @@ fn what_is_not_served_is_named() {
         &["b"],
         "a.py: `a.js` is also the code",
     );
-    check(&[("a.go", "")], &[], "a.go: not runnable");
     check(&[("1st.js", "")], &[], "`1st` is no function name");
     check(&[("a b.js", "")], &[], "`a b` is no function name");
     check(

@@ -312,18 +312,12 @@ pub(crate) fn warn(config: &Config, settings: &[Setting], warnings: &mut Vec<Str
             "this version serves Swagger UI in its place".to_owned(),
         );
     }
-    for runtime in ["python", "go"] {
-        let path = format!("functions.pools.{runtime}");
-        let set = settings.iter().find(|setting| {
-            setting.path().starts_with(&format!("{path}.")) && setting.key.status == Status::Live
-        });
-        if let Some(setting) = set {
-            let key = setting.path();
-            note(
-                &key,
-                format!("this version runs Node functions only; `{path}` has no effect"),
-            );
-        }
+    if let Some(setting) = last(settings, "functions.pools.go.min_warm") {
+        note(
+            &setting.path(),
+            "functions in Go are programs of their own, none of which can be kept ready without its function"
+                .to_owned(),
+        );
     }
 }
 

@@ -71,17 +71,20 @@ pub enum Runtime {
     Node,
     /// Python 3.9 or newer.
     Python,
+    /// Go 1.21 or newer, which compiles the function.
+    Go,
 }
 
 impl Runtime {
     /// Every runtime.
-    pub const ALL: [Self; 2] = [Self::Node, Self::Python];
+    pub const ALL: [Self; 3] = [Self::Node, Self::Python, Self::Go];
 
     /// The word in manifests and replies.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
             Self::Python => "python",
+            Self::Go => "go",
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The worker with real processes of Node and Python.
+//! The worker with real processes of Node, Python and Go.
 
 mod context;
 mod failures;
+mod go;
 mod pools;
 mod python;
 mod styles;

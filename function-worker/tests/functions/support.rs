@@ -67,6 +67,11 @@ impl World {
         self.write_as(name, "index.py", source, |_| {});
     }
 
+    /// Writes a Go function of one file and serves it.
+    pub(crate) fn go(&self, name: &str, source: &str) {
+        self.write_as(name, "main.go", source, |_| {});
+    }
+
     pub(crate) fn write_as(&self, name: &str, file: &str, source: &str, adjust: impl FnOnce(&mut Function)) {
         let version = self.versions.fetch_add(1, Ordering::Relaxed).to_string();
         let root = self.folder.path().join("code").join(format!("{name}-{version}"));
@@ -74,10 +79,10 @@ impl World {
         std::fs::write(root.join(file), source).expect("writes");
         let mut function = Function {
             name: name.to_owned(),
-            runtime: if file.ends_with(".py") {
-                Runtime::Python
-            } else {
-                Runtime::Node
+            runtime: match file.rsplit_once('.') {
+                Some((_, "py")) => Runtime::Python,
+                Some((_, "go")) => Runtime::Go,
+                _ => Runtime::Node,
             },
             version,
             root,
