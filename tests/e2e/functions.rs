@@ -593,6 +593,13 @@ async fn functions_in_go_do_what_those_in_node_do(form: Form) {
     let words = broken["error"]["message"].as_str().unwrap_or_default();
     assert!(words.contains("broken.go:6:9: undefined: missing"), "{words}");
 
+    let listed = http.get("/api/functions/hello").await.json();
+    assert_eq!(listed["runtime"], "go", "{listed}");
+
+    // A cluster serves what its control plane was started with, or told to apply.
+    if form == Form::Cluster {
+        return;
+    }
     project.write("functions/broken.go", GO[1].1);
     eventually("the mended function answers", async || {
         let reply = http.post("/api/functions/broken", &json!({})).await;
@@ -603,6 +610,4 @@ async fn functions_in_go_do_what_those_in_node_do(form: Form) {
         }
     })
     .await;
-    let listed = http.get("/api/functions/hello").await.json();
-    assert_eq!(listed["runtime"], "go", "{listed}");
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, setpriority_process};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -19,9 +20,12 @@ use crate::interpreter::Interpreter;
 
 /// The first build of a machine compiles the standard library, and a `go.mod` may have much to fetch.
 const LONGEST: Duration = Duration::from_secs(300);
+/// How far the compiler stands back behind everything else on the machine.
+const NICENESS: i32 = 10;
 /// What is told of a failed build.
 const MAX_LINES: usize = 10;
 const MAX_WORDS: usize = 4 << 10;
+const ADVICE: &str = "; `go get` it where the functions are, so that their go.mod requires it";
 /// Our file beside the function's.
 const MAIN: &str = "alyx_main.go";
 
@@ -144,7 +148,19 @@ fn bare_go(go: &Interpreter) -> Command {
 }
 
 async fn run(command: &mut Command, sources: &Sources, module: &Path) -> Result<(), StartError> {
-    let done = command.output().await.map_err(StartError::process)?;
+    let started = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(StartError::process)?;
+    // Calls under way come first. What it starts itself takes after it.
+    let pid = started.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(pid) = pid.and_then(Pid::from_raw)
+        && let Err(error) = setpriority_process(Some(pid), NICENESS)
+    {
+        tracing::debug!(%error, "the compiler runs with the priority of all");
+    }
+    let done = started.wait_with_output().await.map_err(StartError::process)?;
     if done.status.success() {
         return Ok(());
     }
@@ -160,6 +176,7 @@ fn told(said: &str, sources: &Sources, module: &Path) -> String {
         .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
         .map(|line| {
             let line = line.replace(&shown(module), "go.mod").replace(&folder, "");
+            let line = line.replace(": import lookup disabled by -mod=readonly", ADVICE);
             let line = line.strip_prefix("./").unwrap_or(&line);
             match line.starts_with(|first: char| first.is_whitespace()) {
                 true => line.to_owned(),
@@ -243,6 +260,10 @@ mod tests {
         check(
             "/b/functions/thumb/main.go:3:2: no required module provides package a.b/c; to add it:\n\tgo get a.b/c\n",
             "thumb/main.go:3:2: no required module provides package a.b/c; to add it:\n\tgo get a.b/c",
+        );
+        check(
+            "main.go:2:8: cannot find module providing package a.b/c: import lookup disabled by -mod=readonly",
+            &format!("thumb/main.go:2:8: cannot find module providing package a.b/c{ADVICE}"),
         );
         check(
             "go: /w/module.mod:3: unknown directive: x",

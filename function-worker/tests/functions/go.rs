@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use alyx_service::function::FunctionService;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::support::{World, eventually, lines, returned};
 
 const SHORT: Duration = Duration::from_millis(400);
+
+/// Held by each test: compilers side by side would starve the tests that watch the clock.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A file with these imports beside the runtime's package and that code; its first line of code is the sixth.
 fn file(imports: &str, code: &str) -> String {
@@ -36,6 +40,7 @@ func Handler(ctx *runtime.Context) any { return json.RawMessage(`{\"hello\":\"` 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_style_of_handler_works() {
+    let _turn = TURN.lock().await;
     let world = World::new();
     for (number, code) in STYLES.into_iter().enumerate() {
         let name = format!("style{number}");
@@ -65,6 +70,7 @@ async fn every_style_of_handler_works() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_input_is_refused_with_the_same_words_as_in_node() {
+    let _turn = TURN.lock().await;
     let world = World::new();
     world.go(
         "go",
@@ -159,6 +165,7 @@ const FAILS: [(&str, Option<&str>, Option<u16>, &str); 7] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_is_told() {
+    let _turn = TURN.lock().await;
     let world = World::new();
     let cases: String = (0..)
         .zip(FAILS)
@@ -212,6 +219,7 @@ async fn whatever_fails_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_compile_says_where() {
+    let _turn = TURN.lock().await;
     let world = World::new();
     let check = async |source: &str, expected: &str| {
         world.go("broken", source);
@@ -238,7 +246,7 @@ async fn what_does_not_compile_says_where() {
     .await;
     check(
         "package main\nimport _ \"example.org/none\"\nfunc Handler() {}\n",
-        "main.go:2:8: no required module provides package example.org/none",
+        "main.go:2:8: cannot find module providing package example.org/none; `go get` it",
     )
     .await;
     check(
@@ -262,6 +270,7 @@ async fn what_does_not_compile_says_where() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_is_compiled_once() {
+    let _turn = TURN.lock().await;
     let world = World::new();
     let source = file(
         "\"os\"",
@@ -281,7 +290,55 @@ async fn a_program_is_compiled_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_module_of_ones_own_is_used_as_it_is() {
+    let _turn = TURN.lock().await;
+    let world = World::new();
+    let shared = "package tax\n\nimport _ \"embed\"\n\n//go:embed rate.txt\nvar Rate string\n";
+    let files = [
+        (
+            "price/go.mod",
+            "module example.org/price\n\ngo 1.21\n\nrequire example.org/tax v1.2.3\n\nreplace example.org/tax => ./_tax\n",
+        ),
+        ("price/_tax/go.mod", "module example.org/tax\n"),
+        ("price/_tax/tax.go", shared),
+        ("price/_tax/rate.txt", "19"),
+        (
+            "price/round/round.go",
+            "package round\n\nfunc Up(n float64) float64 { return n + 1 }\n",
+        ),
+        ("price/main.go", ""),
+    ];
+    let source = file(
+        "(\n\t\"example.org/price/round\"\n\t\"example.org/tax\"\n)",
+        "func Handler(ctx *runtime.Context) any { return []any{tax.Rate, round.Up(ctx.Number(`n`))} }",
+    );
+    world.write_as("price", "unused.go", "", |function| {
+        for (path, text) in files {
+            let path = function.root.join(path);
+            std::fs::create_dir_all(path.parent().expect("inside")).expect("a folder");
+            std::fs::write(path, text).expect("writes");
+        }
+        std::fs::write(function.root.join("price/main.go"), &source).expect("writes");
+        function.entrypoint = "price/main.go".into();
+    });
+    assert_eq!(world.value("price", json!({"n": 2})).await, json!(["19", 3]));
+    world.write_as("price", "unused.go", "", |function| {
+        std::fs::create_dir_all(function.root.join("price")).expect("a folder");
+        std::fs::write(function.root.join("price/go.mod"), "module price\n\nrequired x\n").expect("writes");
+        std::fs::write(function.root.join("price/main.go"), &source).expect("writes");
+        function.entrypoint = "price/main.go".into();
+    });
+    let error = world.refused("price").await;
+    assert!(
+        error.message().contains("go.mod:3: unknown directive: required"),
+        "{error}"
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_is_heard_and_who_does_not_hear_is_ended() {
+    let _turn = TURN.lock().await;
     let world = World::new();
     let source = |body: &str| {
         file(
@@ -329,6 +386,7 @@ async fn the_deadline_is_heard_and_who_does_not_hear_is_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_share_a_process_and_keep_their_own_logs() {
+    let _turn = TURN.lock().await;
     let world = World::new();
     world.go(
         "many",
@@ -362,6 +420,7 @@ async fn calls_share_a_process_and_keep_their_own_logs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_the_server_is_within_reach_and_what_is_printed_is_logged() {
+    let _turn = TURN.lock().await;
     let world = World::new();
     world.write_as(
         "seen",
