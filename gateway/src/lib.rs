@@ -100,8 +100,8 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// `LISTEN_FAILED` (the port is taken, or not allowed), `FRONTEND_INVALID`, `AUTH_KEY_INVALID`, `MAIL_INVALID`: the messages say what
-    /// to do.
+    /// `LISTEN_FAILED` (the port is taken, or not allowed), `FRONTEND_INVALID`, `AUTH_KEY_INVALID`, `MAIL_INVALID`,
+    /// `OAUTH_INVALID`: the messages say what to do.
     pub async fn bind(parts: GatewayParts) -> Result<Self> {
         let server = &parts.config.server;
         let listeners = Listeners::bind(&server.host, server.port).await?;

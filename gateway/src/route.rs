@@ -40,6 +40,12 @@ pub(crate) enum Route {
     AuthPasswordReset,
     AuthMagicLink,
     AuthMagicLogin,
+    AuthProviders,
+    AuthOAuth,
+    AuthOAuthCallback,
+    AuthOAuthLogin,
+    AuthIdentities,
+    AuthIdentity,
     AdminLogin,
     AdminLogout,
     AdminOperators,
@@ -62,7 +68,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// Every route, in the order of the discriminants.
-    pub(crate) const ALL: [Self; 42] = [
+    pub(crate) const ALL: [Self; 48] = [
         Self::Collection,
         Self::Document,
         Self::Batch,
@@ -89,6 +95,12 @@ impl Route {
         Self::AuthPasswordReset,
         Self::AuthMagicLink,
         Self::AuthMagicLogin,
+        Self::AuthProviders,
+        Self::AuthOAuth,
+        Self::AuthOAuthCallback,
+        Self::AuthOAuthLogin,
+        Self::AuthIdentities,
+        Self::AuthIdentity,
         Self::AdminLogin,
         Self::AdminLogout,
         Self::AdminOperators,
@@ -136,6 +148,12 @@ impl Route {
             Self::AuthPasswordReset => "/api/auth/password/reset",
             Self::AuthMagicLink => "/api/auth/magic-link",
             Self::AuthMagicLogin => "/api/auth/magic-link/login",
+            Self::AuthProviders => "/api/auth/providers",
+            Self::AuthOAuth => "/api/auth/oauth/{provider}",
+            Self::AuthOAuthCallback => "/api/auth/oauth/{provider}/callback",
+            Self::AuthOAuthLogin => "/api/auth/oauth/login",
+            Self::AuthIdentities => "/api/auth/identities",
+            Self::AuthIdentity => "/api/auth/identities/{provider}",
             Self::AdminLogin => "/api/admin/login",
             Self::AdminLogout => "/api/admin/logout",
             Self::AdminOperators => "/api/admin/operators",
@@ -173,11 +191,16 @@ impl Route {
             | Self::AuthPasswordReset
             | Self::AuthMagicLink
             | Self::AuthMagicLogin
+            | Self::AuthOAuthLogin
             | Self::AdminLogin
             | Self::AdminLogout => "POST, OPTIONS",
             Self::AuthMe | Self::AuthSessions => "GET, HEAD, DELETE, OPTIONS",
-            Self::AdminOperators | Self::AdminTokens => "GET, HEAD, POST, OPTIONS",
-            Self::AuthSession | Self::AdminOperator | Self::AdminToken => "DELETE, OPTIONS",
+            Self::AuthOAuthCallback | Self::AuthIdentities | Self::AdminOperators | Self::AdminTokens => {
+                "GET, HEAD, POST, OPTIONS"
+            }
+            Self::AuthSession | Self::AuthIdentity | Self::AdminOperator | Self::AdminToken => {
+                "DELETE, OPTIONS"
+            }
             Self::Function => "GET, HEAD, POST, OPTIONS",
             // `reload` may also be the name of a function, which has a description to read.
             Self::FunctionReload => "GET, HEAD, POST, OPTIONS",
@@ -186,6 +209,8 @@ impl Route {
             | Self::FunctionStats
             | Self::AuthStatus
             | Self::AuthKeys
+            | Self::AuthProviders
+            | Self::AuthOAuth
             | Self::Config
             | Self::OpenApi
             | Self::Docs
@@ -210,9 +235,12 @@ impl Route {
             | Self::Aggregate
             | Self::Function
             | Self::Realtime => Requirement::Rules,
-            Self::AuthMe | Self::AuthPassword | Self::AuthSessions | Self::AuthSession => {
-                Requirement::Account
-            }
+            Self::AuthMe
+            | Self::AuthPassword
+            | Self::AuthSessions
+            | Self::AuthSession
+            | Self::AuthIdentities
+            | Self::AuthIdentity => Requirement::Account,
             // These must also work for somebody whose token has expired.
             Self::AuthStatus
             | Self::AuthRegister
@@ -225,6 +253,10 @@ impl Route {
             | Self::AuthPasswordReset
             | Self::AuthMagicLink
             | Self::AuthMagicLogin
+            | Self::AuthProviders
+            | Self::AuthOAuth
+            | Self::AuthOAuthCallback
+            | Self::AuthOAuthLogin
             | Self::AdminLogin
             | Self::AuthKeys => Requirement::Anybody,
             Self::AdminLogout
@@ -284,7 +316,14 @@ impl<'a> Matched<'a> {
         let path = path.strip_suffix('/').unwrap_or(path);
         let mut segments = path.split('/').skip(1);
         let (kind, first, second) = (segments.next(), segments.next(), segments.next());
-        if segments.next().is_some() {
+        if let Some(fourth) = segments.next() {
+            if (kind, first, fourth, segments.next()) == (Some("auth"), Some("oauth"), "callback", None) {
+                return Self {
+                    route: Route::AuthOAuthCallback,
+                    first: "oauth",
+                    second: second.unwrap_or_default(),
+                };
+            }
             let docs = kind == Some("docs");
             return Self::plain(if docs { Route::ApiDocs } else { Route::UnknownApi });
         }
@@ -314,6 +353,9 @@ impl<'a> Matched<'a> {
             (Some("auth"), Some("password"), Some("forgot")) => Route::AuthPasswordForgot,
             (Some("auth"), Some("password"), Some("reset")) => Route::AuthPasswordReset,
             (Some("auth"), Some("magic-link"), Some("login")) => Route::AuthMagicLogin,
+            (Some("auth"), Some("oauth"), Some("login")) => Route::AuthOAuthLogin,
+            (Some("auth"), Some("oauth"), Some(name)) if !name.is_empty() => Route::AuthOAuth,
+            (Some("auth"), Some("identities"), Some(name)) if !name.is_empty() => Route::AuthIdentity,
             (Some("auth"), Some("sessions"), Some(id)) if !id.is_empty() => Route::AuthSession,
             (Some("admin"), Some("login"), None) => Route::AdminLogin,
             (Some("admin"), Some("logout"), None) => Route::AdminLogout,
@@ -347,6 +389,8 @@ fn of_auth(name: &str) -> Route {
         "jwks.json" => Route::AuthKeys,
         "verify" => Route::AuthVerify,
         "magic-link" => Route::AuthMagicLink,
+        "providers" => Route::AuthProviders,
+        "identities" => Route::AuthIdentities,
         _ => Route::UnknownApi,
     }
 }
@@ -485,6 +529,8 @@ mod tests {
                 "/api/auth/password",
                 "/api/auth/sessions",
                 "/api/auth/sessions/{id}",
+                "/api/auth/identities",
+                "/api/auth/identities/{provider}",
             ]
         );
         assert_eq!(
@@ -521,6 +567,10 @@ mod tests {
                 "/api/auth/password/reset",
                 "/api/auth/magic-link",
                 "/api/auth/magic-link/login",
+                "/api/auth/providers",
+                "/api/auth/oauth/{provider}",
+                "/api/auth/oauth/{provider}/callback",
+                "/api/auth/oauth/login",
                 "/api/admin/login",
                 "/api/config",
                 "/api/openapi.json",

@@ -11,6 +11,7 @@ mod docs;
 mod drain;
 mod functions;
 mod migrate;
+mod oauth;
 mod operations;
 mod operators;
 mod queries;

@@ -370,6 +370,41 @@ pub struct Auth {
     pub allow_registration: bool,
     /// Whether only verified addresses may sign in.
     pub require_verification: bool,
+    /// Other providers that people sign in with, by name.
+    pub oauth: BTreeMap<String, OAuthProvider>,
+    /// Origins beside that of `server.public_url` that a login may lead back to.
+    pub redirect_origins: Vec<String>,
+}
+
+/// Another provider: OAuth 2, or OpenID Connect where there is an issuer. What is not said comes from the preset of
+/// its name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OAuthProvider {
+    /// Who we are there.
+    pub client_id: String,
+    /// Shows that we are.
+    pub client_secret: Option<Secret>,
+    /// In place of the secret: a private key that makes one, as Apple wants it.
+    pub key_file: Option<PathBuf>,
+    /// The name of that key.
+    pub key_id: Option<String>,
+    /// Whom that key belongs to.
+    pub team_id: Option<String>,
+    /// What is asked for.
+    pub scopes: Vec<String>,
+    /// Where OpenID Connect's discovery begins.
+    pub issuer: Option<String>,
+    /// Where people are sent.
+    pub auth_url: Option<String>,
+    /// Where their codes are turned in.
+    pub token_url: Option<String>,
+    /// Where it says who they are.
+    pub user_info_url: Option<String>,
+}
+
+impl OAuthProvider {
+    /// Names that need nothing but a client id and a proof.
+    pub const PRESETS: [&str; 6] = ["google", "github", "gitlab", "microsoft", "apple", "discord"];
 }
 
 /// Mails to owners of accounts.

@@ -1,5 +1,7 @@
 //! Rules between keys, and what is said about keys that are accepted without effect.
 
+mod oauth;
+
 use std::collections::BTreeMap;
 
 use alyx_auth::Network;
@@ -48,6 +50,7 @@ pub(crate) fn check(config: &Config, settings: &[Setting], problems: &mut Vec<Pr
     check_admin(config, &mut problem);
     check_auth(config, &mut problem);
     check_mail(config, &mut problem);
+    oauth::check(config, &mut problem);
 }
 
 /// Fills in what follows from other keys.

@@ -260,18 +260,20 @@ fn a_cluster_is_read_whole_and_its_secrets_stay_hidden() {
 #[test]
 fn keys_for_other_versions_are_accepted_with_one_warning_per_reason() {
     let loaded = load(
-        "auth:\n  oauth: {github: {client_id: a, client_secret: s3cr3t}}\n\
-         storage: {backends: {local: {type: filesystem, filesystem: {path: ./files}}}}\n\
+        "storage:\n  backends: {files: {type: s3, s3: {secret_access_key: s3cr3t}}}\n\
          server: {tls: {enabled: false}}\ndatabase: {turso: {enabled: false, url: x}}\nadmin_ui: {path: /_admin}\n",
     );
-    assert_eq!(loaded.warnings.len(), 4, "{:#?}", loaded.warnings);
-    let accounts = &loaded
+    assert_eq!(loaded.warnings.len(), 3, "{:#?}", loaded.warnings);
+    let files = &loaded
         .warnings
         .iter()
-        .find(|line| line.contains("auth.oauth"))
+        .find(|line| line.contains("storage.backends"))
         .expect("a warning");
-    assert!(accounts.contains("alyx.yaml:2:"), "{accounts}");
-    assert!(accounts.contains("auth.oauth.github.client_secret"), "{accounts}");
+    assert!(files.contains("alyx.yaml:2:"), "{files}");
+    assert!(
+        files.contains("storage.backends.files.s3.secret_access_key"),
+        "{files}"
+    );
     assert!(!loaded.warnings.concat().contains("s3cr3t"));
 }
 
@@ -460,5 +462,62 @@ fn keys_of_accounts_are_checked_together() {
         "server: {trusted_proxies: [10.0.0.0/40]}",
         "server.trusted_proxies",
         "10.0.0.0/40",
+    );
+}
+
+#[test]
+fn providers_are_read_and_their_keys_fit_together() {
+    let loaded = load_with(
+        "server: {public_url: 'https://app.example.com'}\nauth:\n  redirect_origins: ['https://admin.example.com']\n\
+         \x20 oauth:\n    github: {client_id: a, client_secret: s3cr3t}\n\
+         \x20   own: {client_id: b, client_secret: s3cr3t, issuer: 'https://id.example.com/', scopes: [openid]}\n",
+        &[("ALYX_AUTH_OAUTH_GOOGLE_CLIENT_ID", "c"), ("ALYX_AUTH_OAUTH_GOOGLE_CLIENT_SECRET", "s3cr3t")],
+    )
+    .unwrap_or_else(|errors| panic!("{errors}"));
+    let providers = &loaded.config.auth.oauth;
+    let names: Vec<&str> = providers.keys().map(String::as_str).collect();
+    assert_eq!(names, ["github", "google", "own"]);
+    assert_eq!(providers["own"].issuer.as_deref(), Some("https://id.example.com"));
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert!(!format!("{:?}", loaded.config).contains("s3cr3t"));
+
+    let check = |yaml: &str, key: &str| {
+        let yaml = format!("server: {{public_url: 'https://app.example.com'}}\nauth: {{{yaml}}}\n");
+        let found = problems(&yaml);
+        assert!(found.len() == 1 && found[0].contains(key), "{yaml}: {found:#?}");
+    };
+    check(
+        "oauth: {github: {client_id: a}}",
+        "auth.oauth.github.client_secret",
+    );
+    check(
+        "oauth: {github: {client_secret: a}}",
+        "auth.oauth.github.client_id",
+    );
+    check(
+        "oauth: {own: {client_id: a, client_secret: b}}",
+        "auth.oauth.own.issuer",
+    );
+    check(
+        "oauth: {login: {client_id: a, client_secret: b, issuer: 'https://x.io'}}",
+        "auth.oauth.login.client_id",
+    );
+    check(
+        "oauth: {own: {client_id: a, client_secret: b, issuer: 'http://x.io'}}",
+        "auth.oauth.own.issuer",
+    );
+    check(
+        "oauth: {github: {client_id: a, client_secret: b, token_url: 'https://x.io'}}",
+        "auth.oauth.github.issuer",
+    );
+    check(
+        "oauth: {apple: {client_id: a, key_file: k.p8}}",
+        "auth.oauth.apple.key_file",
+    );
+    check("redirect_origins: ['https://x.io/path']", "auth.redirect_origins");
+    let found = problems("auth: {oauth: {github: {client_id: a, client_secret: b}}}");
+    assert!(
+        found.len() == 1 && found[0].contains("server.public_url"),
+        "{found:#?}"
     );
 }

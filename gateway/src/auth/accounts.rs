@@ -10,6 +10,7 @@ use alyx_core::{Error, ErrorKind, Result, Statement, Value, new_uuid_v7};
 use serde::Serialize;
 
 use super::credentials::{Checked, Credentials};
+use super::identities::forget_identities;
 use super::identity::refuse;
 use super::sessions::{Device, Tokens, end_others};
 use super::tables::{User, password_hash, user_by_email, user_by_id};
@@ -71,6 +72,17 @@ impl Auth {
         Ok(self.query(any, deadline).await?.rows.is_empty())
     }
 
+    /// Whether there may be one more account. The first may register all the same: otherwise nobody could begin.
+    ///
+    /// Errors: `REGISTRATION_CLOSED`.
+    pub(super) async fn may_register(&self, deadline: Instant) -> Result<()> {
+        if self.settings.allow_registration || self.is_empty(deadline).await? {
+            return Ok(());
+        }
+        let message = "this server takes no registrations";
+        Err(Error::new(ErrorKind::Forbidden, "REGISTRATION_CLOSED", message))
+    }
+
     /// Makes an account.
     ///
     /// Errors: of the credentials and the policy, `REGISTRATION_CLOSED`, `USER_EXISTS`, `TOO_MANY_ATTEMPTS`, `AUTH_BUSY`.
@@ -81,11 +93,7 @@ impl Auth {
         deadline: Instant,
     ) -> Result<Registration> {
         self.signer()?;
-        // The first account may register all the same: otherwise nobody could begin.
-        if !self.settings.allow_registration && !self.is_empty(deadline).await? {
-            let message = "this server takes no registrations";
-            return Err(Error::new(ErrorKind::Forbidden, "REGISTRATION_CLOSED", message));
-        }
+        self.may_register(deadline).await?;
         let Checked {
             email,
             password,
@@ -104,7 +112,7 @@ impl Auth {
             created_at: at.clone(),
             updated_at: at,
         };
-        let add = must(insert(&user, &hash, metadata));
+        let add = must(insert(&user, Some(&hash), metadata));
         let email = user.email.clone().unwrap_or_default();
         if self.settings.require_verification {
             match self.write(vec![add], deadline).await {
@@ -140,8 +148,7 @@ impl Auth {
             return Err(wrong());
         };
         if self.settings.require_verification && !user.verified {
-            let message = "this account's e-mail address is not verified yet";
-            return Err(Error::new(ErrorKind::Forbidden, "EMAIL_NOT_VERIFIED", message));
+            return Err(email_not_verified());
         }
         let mut session = self.begin_session(&user, device)?;
         // Between the look and the write the password may have been changed, by whoever noticed a theft.
@@ -237,6 +244,7 @@ impl Auth {
         let steps = vec![
             step(by_id("DELETE FROM _alyx_sessions WHERE user_id = ?1")),
             step(by_id("DELETE FROM _alyx_auth_tokens WHERE user_id = ?1")),
+            forget_identities(user),
             step(by_id("DELETE FROM _alyx_users WHERE id = ?1")),
         ];
         self.write(steps, deadline).await.map(|_| ())
@@ -264,14 +272,15 @@ pub(super) struct Proof {
     better: Option<String>,
 }
 
-fn insert(user: &User, hash: &str, metadata: String) -> Statement {
+/// A new account; without `hash` it has no password.
+pub(super) fn insert(user: &User, hash: Option<&str>, metadata: String) -> Statement {
     Statement::new(
         "INSERT INTO _alyx_users (id, email, password_hash, verified, role, metadata, created_at, updated_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         vec![
             Value::text(user.id.as_str()),
             user.email.clone().into(),
-            Value::text(hash),
+            hash.map_or(Value::Null, Value::text),
             Value::Int(i64::from(user.verified)),
             Value::text(user.role.as_str()),
             Value::text(metadata),
@@ -301,6 +310,11 @@ pub(super) fn wrong() -> Error {
         "INVALID_CREDENTIALS",
         "the e-mail address or the password is wrong",
     )
+}
+
+pub(super) fn email_not_verified() -> Error {
+    let message = "this account's e-mail address is not verified yet";
+    Error::new(ErrorKind::Forbidden, "EMAIL_NOT_VERIFIED", message)
 }
 
 fn account_gone() -> Error {

@@ -23,6 +23,7 @@ pub(super) struct Limits {
     accounts: Mutex<Limiter>,
     mails: Mutex<Limiter>,
     mails_by_address: Mutex<Limiter>,
+    outside: Mutex<Limiter>,
 }
 
 impl Limits {
@@ -38,6 +39,7 @@ impl Limits {
             registrations: of(settings.register_limit),
             accounts: Mutex::new(Limiter::new(BY_ACCOUNT)),
             mails: of(settings.mail_limit),
+            outside: of(settings.login_limit),
             mails_by_address: of(RateLimit {
                 max: settings.mail_limit.max.saturating_mul(10),
                 ..settings.mail_limit
@@ -72,6 +74,19 @@ impl Limits {
     /// The guesses for `account` no longer count.
     pub(super) fn forget(&self, account: &str) {
         self.accounts.lock().clear(account);
+    }
+
+    /// A login from `address` that another provider is asked about.
+    ///
+    /// Errors: `TOO_MANY_ATTEMPTS`.
+    pub(super) fn outside(&self, address: &str) -> Result<()> {
+        let mut outside = self.outside.lock();
+        outside.take(address, Instant::now()).map_err(too_many)
+    }
+
+    /// The provider has let somebody in.
+    pub(super) fn was_let_in(&self, address: &str) {
+        self.outside.lock().give_back(address);
     }
 
     /// A mail for `kind_and_account` that is asked for from `address`.

@@ -10,9 +10,11 @@ mod accounts;
 mod credentials;
 mod events;
 mod hashing;
+mod identities;
 mod identity;
 mod limits;
 mod mail;
+mod oauth;
 mod one_time;
 mod operators;
 mod sessions;
@@ -33,6 +35,7 @@ pub(crate) use credentials::{Credentials, read};
 pub(crate) use events::{Gone, follow};
 pub(crate) use identity::{Identity, Requirement, bearer, scope_missing};
 pub(crate) use mail::Purpose;
+pub(crate) use oauth::{Begin, Landing, Onward, Return};
 pub(crate) use one_time::{MailProof, send_mails};
 pub(crate) use sessions::{Device, no_such_session};
 
@@ -40,6 +43,7 @@ use hashing::HashPool;
 use identity::Remembered;
 use limits::Limits;
 use mail::Post;
+use oauth::OAuth;
 
 /// Longest wait for the tables to be made.
 const TABLES_WITHIN: Duration = Duration::from_secs(10);
@@ -56,6 +60,7 @@ pub(crate) struct Auth {
     limits: Limits,
     hashing: HashPool,
     post: Post,
+    oauth: OAuth,
     remembered: Remembered,
     tables: OnceCell<()>,
     /// Something was changed here: there are events to be read.
@@ -65,7 +70,7 @@ pub(crate) struct Auth {
 impl Auth {
     /// Reads the key. `local_url` is where this server is reached on this machine.
     ///
-    /// Errors: `AUTH_KEY_INVALID`, `MAIL_INVALID`.
+    /// Errors: `AUTH_KEY_INVALID`, `MAIL_INVALID`, `OAUTH_INVALID`.
     pub(crate) fn new(config: &Config, store: Store, clock: Arc<dyn Clock>, local_url: &str) -> Result<Self> {
         let settings = config.auth.clone();
         let post = Post::new(config, local_url)?;
@@ -90,6 +95,7 @@ impl Auth {
             limits: Limits::new(&settings),
             hashing: HashPool::start(),
             post,
+            oauth: OAuth::new(config, local_url)?,
             remembered: Remembered::default(),
             tables: OnceCell::new(),
             changed: Notify::new(),

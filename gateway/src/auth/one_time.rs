@@ -1,8 +1,8 @@
 //! Secrets that are good once: to verify an address, to set another password, to sign in without one.
 //!
 //! **Invariants:** what a secret does and its end are one write, so of all who use it one succeeds; a new one of a kind
-//! ends the one before; only a digest is kept. Who signs in by mail shows that the address is theirs; a password that
-//! somebody set before that was shown is somebody else's, and is removed.
+//! ends the one before; only a digest is kept. Who signs in by mail shows that the address is theirs; a password and
+//! providers that somebody gave the account before that was shown are somebody else's, and are removed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Deserialize;
 
+use super::identities::forget_identities;
 use super::mail::{Letter, Purpose, Wish};
 use super::sessions::Device;
 use super::tables::{USER, User, seconds, user_by_email};
@@ -166,11 +167,14 @@ impl Auth {
         );
         let end =
             |table: &str| Statement::new(format!("DELETE FROM {table} WHERE user_id = ?1"), vec![user()]);
-        let effects = vec![
+        let mut effects = vec![
             must(set),
             step(end("_alyx_sessions")),
             step(end("_alyx_auth_tokens")),
         ];
+        if !owner.user.verified {
+            effects.push(forget_identities(&owner.user.id));
+        }
         self.use_up(&owner, effects, deadline).await?;
         // Whoever was locked out by somebody else's guesses gets in again.
         if let Some(email) = &owner.user.email {
@@ -206,6 +210,7 @@ impl Auth {
         let mut effects = Vec::new();
         if !user.verified {
             effects.push(step(by_id("DELETE FROM _alyx_sessions WHERE user_id = ?1")));
+            effects.push(forget_identities(&user.id));
             effects.push(must(by_id(
                 "UPDATE _alyx_users SET verified = 1, password_hash = NULL WHERE id = ?1",
             )));

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 /// Tables, indexes, and the triggers that note what gateways must know of at once. In this order.
-const SCHEMA: [&str; 11] = [
+const SCHEMA: [&str; 14] = [
     "CREATE TABLE IF NOT EXISTS _alyx_users (id TEXT PRIMARY KEY NOT NULL, email TEXT UNIQUE, password_hash TEXT, \
      verified INTEGER NOT NULL DEFAULT 0, role TEXT NOT NULL DEFAULT 'user', metadata TEXT NOT NULL DEFAULT '{}', \
      created_at TEXT NOT NULL, updated_at TEXT NOT NULL)",
@@ -22,6 +22,14 @@ const SCHEMA: [&str; 11] = [
      user_id TEXT NOT NULL REFERENCES _alyx_users (id) ON DELETE CASCADE, purpose TEXT NOT NULL, code_digest BLOB, \
      expires_at INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS _alyx_auth_tokens_by_user ON _alyx_auth_tokens (user_id, purpose)",
+    // Who owners of accounts are at other providers.
+    "CREATE TABLE IF NOT EXISTS _alyx_identities (provider TEXT NOT NULL, subject TEXT NOT NULL, \
+     user_id TEXT NOT NULL REFERENCES _alyx_users (id) ON DELETE CASCADE, email TEXT, created_at TEXT NOT NULL, \
+     PRIMARY KEY (provider, subject), UNIQUE (user_id, provider))",
+    // Logins by other providers on their way: states that were used, and who waits for an application to ask.
+    "CREATE TABLE IF NOT EXISTS _alyx_oauth_logins (digest BLOB PRIMARY KEY NOT NULL, provider TEXT, subject TEXT, \
+     email TEXT, challenge TEXT, expires_at INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS _alyx_oauth_logins_by_end ON _alyx_oauth_logins (expires_at)",
     // Of the whole account where no session is named.
     "CREATE TABLE IF NOT EXISTS _alyx_auth_events (seq INTEGER PRIMARY KEY AUTOINCREMENT, user_id TEXT NOT NULL, \
      session_id TEXT)",
@@ -41,8 +49,7 @@ pub(super) const USER: &str = "u.id, u.email, u.verified, u.role, u.metadata, u.
 
 /// Makes what is missing.
 pub(super) async fn create(store: &Store, deadline: Instant) -> Result<()> {
-    let there =
-        "SELECT count(*) FROM sqlite_master WHERE name IN ('_alyx_auth_tokens', '_alyx_sessions_moved')";
+    let there = "SELECT count(*) FROM sqlite_master WHERE name IN ('_alyx_oauth_logins_by_end', '_alyx_sessions_moved')";
     let read = Read {
         statements: vec![Statement::new(there, Vec::new())],
         cost: ReadCost::Scan,

@@ -94,6 +94,7 @@ pub(super) fn add(paths: &mut Map<String, Json>, operations: &mut Operations) {
     add_signing_in(paths, operations);
     add_own_account(paths, operations);
     add_mails(paths, operations);
+    super::oauth::add(paths, operations);
     let mut keys = operations.fixed("getSigningKeys", "auth", "Get the public keys that check tokens");
     keys["responses"] = json!({"200": json_reply("A JSON Web Key Set.", &json!({"type": "object"}))});
     paths.insert("/api/auth/jwks.json".to_owned(), json!({"get": keys}));

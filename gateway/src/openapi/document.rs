@@ -64,7 +64,7 @@ const FAILURES: [(u16, &str, &str); 11] = [
 ];
 
 /// Operation ids that belong to the API itself.
-const FIXED_OPERATIONS: [&str; 34] = [
+const FIXED_OPERATIONS: [&str; 41] = [
     "listFunctions",
     "getFunctionStats",
     "reloadFunctions",
@@ -92,6 +92,13 @@ const FIXED_OPERATIONS: [&str; 34] = [
     "resetPassword",
     "requestMagicLink",
     "loginByMail",
+    "listProviders",
+    "beginOAuth",
+    "finishOAuth",
+    "loginByOAuth",
+    "listIdentities",
+    "linkIdentity",
+    "unlinkIdentity",
     "connectRealtime",
     "getConfig",
     "getOpenApi",

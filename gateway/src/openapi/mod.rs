@@ -10,6 +10,7 @@ mod collections;
 mod document;
 mod functions;
 mod names;
+mod oauth;
 mod page;
 mod schemas;
 mod system;

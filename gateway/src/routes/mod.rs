@@ -5,6 +5,7 @@ mod auth;
 mod batch;
 mod collections;
 mod functions;
+mod oauth;
 mod ops;
 mod transactional;
 mod transactions;
@@ -158,6 +159,13 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
         Route::AuthPasswordReset => auth::reset_password(context, &parts, body).await,
         Route::AuthMagicLink => auth::ask_for_mail(context, &parts, body, Purpose::Login).await,
         Route::AuthMagicLogin => auth::login_by_mail(context, &parts, body).await,
+        Route::AuthProviders => oauth::providers(context),
+        Route::AuthOAuth => oauth::begin(context, &parts, matched.second).await,
+        Route::AuthOAuthCallback => oauth::finish(context, &parts, body, matched.second).await,
+        Route::AuthOAuthLogin => oauth::login(context, &parts, body).await,
+        Route::AuthIdentities if method == Method::POST => oauth::link(context, &parts, body).await,
+        Route::AuthIdentities => oauth::identities(context).await,
+        Route::AuthIdentity => oauth::unlink(context, matched.second).await,
         Route::AdminLogin => admin::login(context, &parts, body).await,
         Route::AdminLogout => admin::logout(context).await,
         Route::AdminOperators => admin::operators(context, &parts, body).await,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use alyx_config::{Smtp, SmtpTls};
+use alyx_core::Value;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -343,4 +344,34 @@ async fn without_a_mail_server_mails_are_refused_by_name() {
         wrong.try_start().await.err().expect("refused").code(),
         "MAIL_INVALID"
     );
+}
+
+/// A stranger makes an account with somebody's address and links a provider of their own, to get in later.
+#[tokio::test]
+async fn providers_that_a_stranger_linked_go_with_the_strangers_password() {
+    let (site, inbox) = start().await;
+    for (email, by_link) in [("a@x.io", true), ("b@x.io", false)] {
+        let stranger = site.register(email).await;
+        let link =
+            "INSERT INTO _alyx_identities (provider, subject, user_id, created_at) VALUES ('p', ?1, ?1, '')";
+        site.sql(link, vec![Value::text(stranger.user.as_str())]).await;
+        let owner = if by_link {
+            site.post("magic-link", json!({"email": email})).await;
+            let secret = token(&inbox.mail(email, "Sign in").await);
+            Tokens::of(&site.post("magic-link/login", json!({"token": secret})).await)
+        } else {
+            site.post("password/forgot", json!({"email": email})).await;
+            let secret = token(&inbox.mail(email, "/auth/reset?token=").await);
+            let body = json!({"token": secret, "password": PASSWORD});
+            assert_eq!(site.post("password/reset", body).await.status, 204);
+            site.sign_in(email).await
+        };
+        assert_eq!(owner.user, stranger.user);
+        let request = site
+            .request("GET", "/api/auth/identities")
+            .header("authorization", format!("Bearer {}", owner.access));
+        let listed = site.send(request, "").await;
+        assert_eq!(listed.json(), json!({"identities": []}), "{email}");
+        assert_eq!(site.me(&stranger.access).await.status, 401, "{email}");
+    }
 }

@@ -130,6 +130,10 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Bool(|c, _, v| c.auth.require_verification = v),
         "Let only accounts with a verified address sign in.",
     ),
+];
+
+/// Mails to owners of accounts, in the order of the documentation.
+pub(super) static MAIL: &[Key] = &[
     optional(
         "mail.from",
         Kind::Text(|c, _, v| c.mail.from = Some(v)),

@@ -4,6 +4,7 @@ mod auth;
 mod cluster;
 mod live;
 mod no_effect;
+mod oauth;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,8 @@ impl Key {
 
 /// Every key, in the order of the documentation.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
-    let live = live::KEYS.iter().chain(auth::KEYS).chain(cluster::KEYS);
+    let accounts = auth::KEYS.iter().chain(oauth::KEYS).chain(auth::MAIL);
+    let live = live::KEYS.iter().chain(accounts).chain(cluster::KEYS);
     live.chain(no_effect::KEYS)
 }
 
@@ -203,6 +205,8 @@ fn blank_auth() -> Auth {
         mail_limit: never,
         allow_registration: false,
         require_verification: false,
+        oauth: BTreeMap::new(),
+        redirect_origins: Vec::new(),
     }
 }
 

@@ -32,8 +32,6 @@ const BACKEND: Kind = Kind::Choice {
     set: |_, _, _| (),
 };
 
-const NO_OAUTH: &str =
-    "this version has no login by other providers; `auth.oauth` is checked and has no effect";
 const NO_STORAGE: &str = "this version has no file storage; `storage` is checked and has no effect";
 const NO_ADMIN_UI: &str = "this version has no admin UI; `admin_ui` is checked and has no effect";
 const NO_TLS: &str = "this version does not speak TLS itself; put a proxy that does in front of it";
@@ -51,12 +49,6 @@ pub(super) static KEYS: &[Key] = &[
     no_effect("server.tls.key_file", TEXT, NO_TLS),
     no_effect("server.tls.auto_tls", BOOL, NO_TLS),
     no_effect("server.tls.domain", TEXT, NO_TLS),
-    no_effect("auth.oauth.{name}.client_id", TEXT, NO_OAUTH),
-    no_effect("auth.oauth.{name}.client_secret", SECRET, NO_OAUTH),
-    no_effect("auth.oauth.{name}.scopes", LIST, NO_OAUTH),
-    no_effect("auth.oauth.{name}.auth_url", TEXT, NO_OAUTH),
-    no_effect("auth.oauth.{name}.token_url", TEXT, NO_OAUTH),
-    no_effect("auth.oauth.{name}.user_info_url", TEXT, NO_OAUTH),
     no_effect("storage.backends.{name}.type", BACKEND, NO_STORAGE),
     no_effect("storage.backends.{name}.filesystem.path", TEXT, NO_STORAGE)
         .or(&["storage.backends.{name}.path"]),
