@@ -30,6 +30,10 @@ use crate::stem::Spawner;
 /// How long the first in line waits before its function gets one more process.
 const PATIENCE: Duration = Duration::from_millis(10);
 
+/// How long before its deadline a call hears that its function is still being compiled: a gateway elsewhere gives up at
+/// the deadline, and would not hear it any more.
+const EARLY: Duration = Duration::from_millis(200);
+
 /// What the parts of a worker share that runs the functions of one runtime.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -104,13 +108,18 @@ impl Place {
 
     /// Waits for a process until the deadline that the place was taken with.
     pub(crate) async fn wait(mut self) -> Result<Slot> {
-        let deadline = self.ticket.0.into();
-        match tokio::time::timeout_at(deadline, &mut self.granted).await {
+        let deadline = self.ticket.0;
+        let early = deadline.checked_sub(EARLY).unwrap_or(deadline);
+        let mut granted = tokio::time::timeout_at(early.into(), &mut self.granted).await;
+        if granted.is_err() {
+            if self.shared.compiler.is_at_work_on(&self.function) {
+                return Err(failure::compiling(&self.function));
+            }
+            granted = tokio::time::timeout_at(deadline.into(), &mut self.granted).await;
+        }
+        match granted {
             Ok(Ok(granted)) => granted,
             Ok(Err(_)) => Err(failure::not_found(&self.function)),
-            Err(_) if self.shared.compiler.is_at_work_on(&self.function) => {
-                Err(failure::compiling(&self.function))
-            }
             Err(_) => Err(failure::waited_too_long(&self.function)),
         }
     }

@@ -469,3 +469,44 @@ func Handler(ctx *runtime.Context) (any, error) {
     );
     world.stop().await;
 }
+
+/// A compiler of that version which answers questions and never ends a build.
+fn slow_compiler(folder: &std::path::Path, version: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = folder.join("bin/go");
+    std::fs::create_dir_all(folder.join("bin")).expect("a folder");
+    let script = format!(
+        "#!/bin/sh\ncase \"$1 $2\" in\n'env GOVERSION') echo {version}; echo {};;\n'env GOCACHE') echo /tmp;;\n*) exec sleep \
+         600;;\nesac\n",
+        folder.display()
+    );
+    std::fs::write(&program, script).expect("writes");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("sets");
+    program
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_comes_before_the_program_hears_of_the_compiler() {
+    let check = async |version: &str, expected: &[&str]| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = slow_compiler(folder.path(), version);
+        let world = World::with(|options| {
+            options.go.binary = Some(program);
+            options.load_timeout = SHORT;
+        });
+        let source = file("_ \"os\"", "func Handler(ctx *runtime.Context) {}");
+        world.write_as("early", "main.go", &source, |function| function.timeout = SHORT);
+        let error = world.refused("early").await;
+        assert_eq!(error.code(), "FUNCTION_UNAVAILABLE", "{error}");
+        for words in expected {
+            assert!(error.message().contains(words), "{error}");
+        }
+        world.stop().await;
+    };
+    check("go1.26.0", &["cannot run yet: it is still being compiled"]).await;
+    check(
+        "go1.18.1",
+        &["Go go1.18.1 is too old", "install Go 1.21 or newer"],
+    )
+    .await;
+}
