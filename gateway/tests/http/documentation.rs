@@ -16,10 +16,11 @@ const SOURCES: [&str; 7] = [
     "runtimes",
 ];
 /// Starts of texts that look like codes and are names of environment variables, or codes of the database server.
-const OTHERS: [&str; 12] = [
+const OTHERS: [&str; 13] = [
     "OUT_DIR",
     "ALYX_",
     "CARGO_",
+    "CGO_",
     "NODE_ENV",
     "NODE_OPTIONS",
     "SQLITE_",
