@@ -131,13 +131,17 @@ async fn measure(worker: &Arc<FunctionWorker>, data: &Arc<dyn DataService>, call
     let calls = took.len();
     let micros = |part: f64| took[((calls - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
     println!(
-        "{callers:>3} callers: {:>7.0} calls/s, p50 {:>5.0} us, p99 {:>5.0} us, CPU per call {:>5.1} us here, {:>5.1} us in Node, {} processes",
+        "{callers:>3} callers: {:>7.0} calls/s, p50 {:>5.0} us, p99 {:>5.0} us, CPU per call {:>5.1} us here, {:>5.1} us in the runtime, {} processes",
         calls as f64 / seconds,
         micros(0.5),
         micros(0.99),
         used.0 * 1e6 / calls as f64,
         used.1 * 1e6 / calls as f64,
-        worker.stats()["node"].busy + worker.stats()["node"].ready,
+        worker
+            .stats()
+            .values()
+            .map(|pool| pool.busy + pool.ready)
+            .sum::<usize>(),
     );
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use alyx_proto::functions as wire;
 use alyx_proto::functions::worker_message::Body;
 use alyx_service::function::FunctionService as _;
+use alyx_service::state::Runtime;
 
 use crate::grpc::convert;
 use crate::worker::FunctionWorker;
@@ -23,7 +24,8 @@ pub(super) async fn hello(worker: &FunctionWorker) -> Body {
         .unwrap_or_default();
     let options = worker.options();
     let slots = options.slots();
-    let concurrency = options.node.concurrency.max(options.python.concurrency).max(1);
+    let pools = Runtime::ALL.map(|runtime| options.pool(runtime).concurrency);
+    let concurrency = pools.into_iter().max().unwrap_or(1).max(1);
     Body::Hello(wire::Hello {
         runtimes: runtimes
             .into_iter()
