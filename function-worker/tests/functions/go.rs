@@ -510,3 +510,20 @@ async fn a_call_that_comes_before_the_program_hears_of_the_compiler() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_uses_one_processor_unless_it_is_told_otherwise() {
+    let _turn = TURN.lock().await;
+    let world = World::new();
+    let source = file(
+        "standard \"runtime\"",
+        "func Handler(ctx *runtime.Context) any { return standard.GOMAXPROCS(0) }",
+    );
+    world.go("one", &source);
+    assert_eq!(world.value("one", json!({})).await, 1);
+    world.write_as("more", "main.go", &source, |function| {
+        function.env = std::sync::Arc::new([("GOMAXPROCS".to_owned(), "7".to_owned())].into());
+    });
+    assert_eq!(world.value("more", json!({})).await, 7);
+    world.stop().await;
+}
