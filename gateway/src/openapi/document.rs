@@ -25,7 +25,7 @@ pub(super) struct Subject<'a> {
 }
 
 /// The failures that operations name, by status.
-const FAILURES: [(u16, &str, &str); 11] = [
+const FAILURES: [(u16, &str, &str); 12] = [
     (
         400,
         "BadRequest",
@@ -55,6 +55,7 @@ const FAILURES: [(u16, &str, &str); 11] = [
         "TooManyRequests",
         "Too often; `Retry-After` says when to try again.",
     ),
+    (502, "BadGateway", "What is behind the server failed; try again."),
     (
         503,
         "Unavailable",
