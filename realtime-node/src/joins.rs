@@ -1,8 +1,9 @@
-//! A live query whose filter looks into documents that its rows refer to (`author.team_id = …`).
+//! A live query whose filter asks about other documents than its rows: those that they refer to (`author.team_id = …`),
+//! and, where access rules ask, whether there are some (`exists`).
 //!
 //! Whether a row is in the result depends on other documents too, so the group hears the changes of those as well.
-//! What the filter says about a document that is referred to is kept as a *verdict* by the value that refers to it;
-//! with the verdicts at hand, a change of a row is judged in memory like any other. Where one is missing, or a change
+//! What a part of the filter says about other documents is kept as a *verdict* by the value of the row that they have,
+//! or by null where the row plays no part; with the verdicts at hand, a change of a row is judged in memory like any other. Where one is missing, or a change
 //! of a document may have turned one, the window says nothing more, and is read again as a whole, at a later position
 //! that its members are taken to in one step. The same read brings the verdicts that were missing.
 //!
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alyx_core::{Row, Seq, Statement, Value};
-use alyx_query::{Filter, Query, Through, referring};
+use alyx_query::{Elsewhere, Filter, Query, referring};
 use alyx_schema::Collection;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -46,10 +47,10 @@ pub(crate) struct Joins {
     /// The query's filter in normal form.
     filter: Filter,
     collection: Arc<Collection>,
-    /// The filters over other documents in it, each once.
-    tops: Vec<Through>,
+    /// The parts about other documents in it, each once.
+    tops: Vec<Filter>,
     hops: Vec<Hop>,
-    /// By place in `tops` and value of the referring field.
+    /// By place in `tops` and value of the part's field.
     verdicts: FxHashMap<(usize, RowId), bool>,
     missing: FxHashSet<(usize, RowId)>,
     /// The read under way, and what was heard since it was asked for.
@@ -60,18 +61,25 @@ pub(crate) struct Joins {
     planned: bool,
 }
 
-/// One step across a reference, whose documents the group follows.
+/// One step to other documents, which the group follows.
 #[derive(Debug)]
 struct Hop {
-    /// The filter at the top that it is part of.
+    /// The part at the top that it is within.
     top: usize,
     /// Whether it is that one itself.
     direct: bool,
-    through: Through,
-    /// What the filter says where nothing is referred to.
+    /// Name of the collection of the documents.
+    collection: String,
+    /// The field of a document that has the row's value; none where the row plays no part.
+    target: Option<usize>,
+    /// What a document passes.
+    filter: Filter,
+    /// What the part says where no document has the value.
     of_nothing: bool,
-    /// The fields of a document that decide: those that the filter looks at, and the one that is referred to.
+    /// The fields of a document that decide: those that the filter looks at, and the target.
     fields: Vec<usize>,
+    /// Where the group hears of such documents.
+    route: Route,
 }
 
 #[derive(Debug)]
@@ -89,15 +97,14 @@ impl Joins {
             return None;
         }
         let filter = query.filter.clone().normalize();
-        let mut tops: Vec<Through> = Vec::new();
-        for through in filter.throughs() {
-            if !tops.contains(through) {
-                tops.push(through.clone());
-            }
-        }
+        let mut tops: Vec<Filter> = Vec::new();
         let mut hops = Vec::new();
-        for (top, through) in tops.iter().enumerate() {
-            hops_of(through, top, true, &mut hops);
+        for part in filter.elsewhere() {
+            let top = part.to_filter();
+            if !tops.contains(&top) {
+                hops_of(part, tops.len(), true, &mut hops);
+                tops.push(top);
+            }
         }
         Some(Box::new(Self {
             filter,
@@ -112,19 +119,12 @@ impl Joins {
         }))
     }
 
-    /// Where the group hears of documents that are referred to.
+    /// Where the group hears of other documents.
     pub(crate) fn routes(&self) -> Vec<(String, Route)> {
-        let routes = self.hops.iter().map(|hop| {
-            let collection = &hop.through.collection;
-            // A document that neither passes nor passed can change nothing, unless its absence counts too.
-            let route = if hop.of_nothing {
-                Route::Residual
-            } else {
-                Route::of(&hop.through.filter, collection)
-            };
-            (collection.name.clone(), route)
-        });
-        routes.collect()
+        let routes = self.hops.iter();
+        routes
+            .map(|hop| (hop.collection.clone(), hop.route.clone()))
+            .collect()
     }
 
     /// Takes one change of a collection that the query looks at.
@@ -188,10 +188,12 @@ impl Joins {
                 None => asked.push((top, vec![value.0])),
             }
         }
-        let statements = asked
-            .iter()
-            .map(|(top, values)| referring(&self.collection, &self.tops[*top], values))
-            .collect();
+        let statement = |(top, values): &(usize, Vec<Value>)| {
+            let part = Elsewhere::of(self.tops.get(*top)?)?;
+            Some(referring(&self.collection, part, values))
+        };
+        // Every top is such a part, so none is left out.
+        let statements = asked.iter().filter_map(statement).collect();
         self.reading = Some(Reading {
             began: now,
             heard: Opening::new(applied),
@@ -274,7 +276,7 @@ impl Joins {
     fn forget_turned(&mut self, collection: &str, change: &Change<Record>) -> bool {
         let mut turned = false;
         for hop in &self.hops {
-            if hop.through.collection.name != collection {
+            if hop.collection != collection {
                 continue;
             }
             let values = hop.turned(change);
@@ -299,32 +301,20 @@ impl Joins {
         let Some(row) = row.map(Record::row) else {
             return Some(false);
         };
-        let verdict = |through: &Through, value: &Value| {
-            let top = self.tops.iter().position(|top| top == through)?;
+        let mut missing = Vec::new();
+        let known = |part: Elsewhere<'_>, value: &Value| {
+            let mut tops = self.tops.iter();
+            let top = tops.position(|top| Elsewhere::of(top) == Some(part))?;
             let key = (top, RowId(value.clone()));
             let found = self.verdicts.get(&key).copied();
-            Some((key, found))
+            if found.is_none() {
+                missing.push(key);
+            }
+            found
         };
-        let known = |through: &Through, value: &Value| verdict(through, value).and_then(|(_, found)| found);
-        if self
-            .filter
-            .matches_given(row, |through, value| known(through, value) == Some(true))
-        {
-            return Some(true);
-        }
-        let mut missing = Vec::new();
-        let possible = self
-            .filter
-            .matches_given(row, |through, value| match verdict(through, value) {
-                Some((_, Some(holds))) => holds,
-                Some((key, None)) => {
-                    missing.push(key);
-                    true
-                }
-                None => true,
-            });
-        if !possible {
-            return Some(false);
+        let verdict = self.filter.judge(row, known);
+        if verdict.is_some() {
+            return verdict;
         }
         for key in missing {
             if self.missing.len() < MAX_MISSING {
@@ -335,24 +325,36 @@ impl Joins {
     }
 }
 
-/// The hop of a filter over other documents, and those within it.
-fn hops_of(through: &Through, top: usize, direct: bool, hops: &mut Vec<Hop>) {
-    let mut fields = through.filter.fields();
-    fields.push(through.target);
+/// The hop of a part about other documents, and those within it.
+fn hops_of(part: Elsewhere<'_>, top: usize, direct: bool, hops: &mut Vec<Hop>) {
+    let (collection, filter) = (part.collection(), part.filter());
+    let target = part.field().map(|_| part.target());
+    let mut fields = filter.fields();
+    fields.extend(target);
+    let of_nothing = part.of_nothing();
     hops.push(Hop {
         top,
         direct,
-        of_nothing: through.filter.matches(&[]),
+        collection: collection.name.clone(),
+        target,
+        of_nothing,
         fields,
-        through: through.clone(),
+        // A document that neither passes nor passed can change nothing, unless its absence counts too.
+        route: if of_nothing {
+            Route::Residual
+        } else {
+            Route::of(filter, collection)
+        },
+        filter: filter.clone(),
     });
-    for inner in through.filter.throughs() {
+    for inner in filter.elsewhere() {
         hops_of(inner, top, false, hops);
     }
 }
 
 impl Hop {
-    /// The values about which the filter may say something else after the change than before.
+    /// The values about which the part may say something else after the change than before. Of several documents with one
+    /// value, one that says what it said before turns nothing.
     fn turned(&self, change: &Change<Record>) -> Vec<Value> {
         let (old, new) = (
             change.old.as_deref().map(Record::row),
@@ -363,9 +365,13 @@ impl Hop {
         {
             return Vec::new();
         }
-        let target = |row: Option<&Row>| {
-            let value = row.and_then(|row| row.get(self.through.target));
-            value.filter(|value| !value.is_null()).cloned()
+        let target = |row: Option<&Row>| match self.target {
+            // One verdict for all rows.
+            None => row.map(|_| Value::Null),
+            Some(target) => {
+                let value = row.and_then(|row| row.get(target));
+                value.filter(|value| !value.is_null()).cloned()
+            }
         };
         let (before, after) = (target(old), target(new));
         let mut values: Vec<Value> = before.iter().chain(&after).cloned().collect();
@@ -383,13 +389,6 @@ impl Hop {
 
     /// Whether the document passes; `None` where that depends on others.
     fn says(&self, row: &Row) -> Option<bool> {
-        let filter = &self.through.filter;
-        if filter.matches_given(row, |_, _| false) {
-            return Some(true);
-        }
-        if filter.matches_given(row, |_, _| true) {
-            return None;
-        }
-        Some(false)
+        self.filter.judge(row, |_, _| None)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alyx_core::{Error, ErrorKind, Result};
-use alyx_query::{Filter, Query, SortKey, Through};
+use alyx_query::{Elsewhere, Exists, Filter, Query, SortKey, Through};
 use alyx_schema::{Collection, Field, Reference, Schema};
 
 /// Whether the query means the same in that revision of the schema, and rows, images and JSON of all collections that
@@ -14,24 +14,43 @@ pub(crate) fn same_in(query: &Query, schema: &Schema) -> bool {
             .collection(&known.name)
             .is_some_and(|collection| same_rows(collection, known))
     };
-    same(&query.collection) && same_references(&query.filter, &query.collection, schema, &same)
+    same(&query.collection) && same_elsewhere(&query.filter, &query.collection, schema, &same)
 }
 
-/// Whether what the filter looks into is the same, and still referred to.
-fn same_references(
+/// Whether what the filter asks about is the same, and still referred to where it was.
+fn same_elsewhere(
     filter: &Filter,
     collection: &Collection,
     schema: &Schema,
     same: &impl Fn(&Collection) -> bool,
 ) -> bool {
-    filter.throughs().into_iter().all(|through| {
-        let referring = schema
-            .collection(&collection.name)
-            .and_then(|collection| collection.fields.get(through.field));
-        referring.is_some_and(|field| refers(field, through))
-            && same(&through.collection)
-            && same_references(&through.filter, &through.collection, schema, same)
+    filter.elsewhere().into_iter().all(|part| {
+        let leads = match part {
+            Elsewhere::Exists(_) => true,
+            Elsewhere::Referred(through) => {
+                let field = |collection: &Collection| collection.fields.get(through.field).cloned();
+                let now = schema.collection(&collection.name).and_then(|now| field(now));
+                field(collection)
+                    .zip(now)
+                    .is_some_and(|(old, now)| leads(&old, &now, through, schema))
+            }
+        };
+        leads && same(part.collection()) && same_elsewhere(part.filter(), part.collection(), schema, same)
     })
+}
+
+/// Whether `now` leads to one document where `old` did: by the same declared reference, or, where a rule looks it up, by a
+/// field without equals.
+fn leads(old: &Field, now: &Field, through: &Through, schema: &Schema) -> bool {
+    if refers(old, through) {
+        return refers(now, through);
+    }
+    let target = through.collection.fields.get(through.target);
+    let there = schema
+        .collection(&through.collection.name)
+        .zip(target)
+        .and_then(|(there, target)| there.field(&target.name));
+    there.is_some_and(|(_, field)| field.primary || field.unique)
 }
 
 /// Whether the field refers to what the filter looks into.
@@ -165,8 +184,9 @@ impl Rebind<'_> {
                 test: test.clone(),
             },
             Filter::Through(through) => Filter::Through(Box::new(self.through(through)?)),
-            // No live query has one: `parse_query_json` reads none of them.
-            Filter::Exists(_) | Filter::Mentions { .. } | Filter::Found { .. } => {
+            Filter::Exists(exists) => Filter::Exists(Box::new(self.exists(exists)?)),
+            // No live query has one: `parse_query_json` reads none of them, and rules do not become them.
+            Filter::Mentions { .. } | Filter::Found { .. } => {
                 return Err(changed(self.new, "has lost what the query asked"));
             }
             Filter::IsNull { field } => Filter::IsNull {
@@ -182,7 +202,8 @@ impl Rebind<'_> {
         let referring = &self.new.fields[field];
         let name = &through.collection.name;
         let found = self.schema.collection(name);
-        let (Some(collection), true) = (found, refers(referring, through)) else {
+        let old = &self.old.fields[through.field];
+        let (Some(collection), true) = (found, leads(old, referring, through, self.schema)) else {
             let what = format!(
                 "has field `{}`, which no longer refers to `{name}` so",
                 referring.name
@@ -198,6 +219,27 @@ impl Rebind<'_> {
             field,
             target: inside.field(through.target)?,
             filter: inside.filter(&through.filter)?,
+            collection: collection.clone(),
+        })
+    }
+}
+
+impl Rebind<'_> {
+    fn exists(&self, exists: &Exists) -> Result<Exists> {
+        let name = &exists.collection.name;
+        let collection = self
+            .schema
+            .collection(name)
+            .ok_or_else(|| changed(self.new, &format!("asks about `{name}`, which is gone")))?;
+        let inside = Rebind {
+            old: &exists.collection,
+            new: collection,
+            schema: self.schema,
+        };
+        Ok(Exists {
+            field: exists.field.map(|field| self.field(field)).transpose()?,
+            target: inside.field(exists.target)?,
+            filter: inside.filter(&exists.filter)?,
             collection: collection.clone(),
         })
     }

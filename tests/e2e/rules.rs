@@ -1,5 +1,7 @@
 //! Access rules as somebody meets them who has not signed in.
 
+use std::time::{Duration, SystemTime};
+
 use alyx_tests::{Form, Project, Server, eventually};
 use http::Method;
 use serde_json::{Value, json};
@@ -8,7 +10,8 @@ alyx_tests::in_both_forms! {
     a_read_rule_holds_on_every_surface,
     refused_writes_change_nothing,
     live_queries_show_what_the_rule_allows,
-    rules_that_cannot_be_followed_live_are_refused,
+    live_queries_follow_what_rules_ask_about_other_documents,
+    live_queries_follow_rules_that_look_at_the_time,
 }
 
 const SCHEMA: &str = "
@@ -251,29 +254,94 @@ async fn the_rules_of_a_folder_are_told_in_words() {
     assert!(output.contains("did you mean `published`?"), "{output}");
 }
 
-/// Everything is open until the year 3000, or to who knows a team by a field that is no reference; a live query could
-/// notice neither.
-async fn rules_that_cannot_be_followed_live_are_refused(form: Form) {
-    let by_time = SCHEMA.replace("read: doc.published", "read: now < '3000-01-01'");
-    let by_key = SCHEMA.replace(
-        "read: doc.published",
-        "read: get('teams', doc.title).open != true",
-    );
-    for schema in [by_time, by_key] {
-        let project = Project::with_schema(&schema);
-        let server = form.start(&project).await;
-        seeded(&server).await;
-        let listed = server.http().get("/api/collections/posts").await.json();
-        assert_eq!(listed["total"], 3, "{listed}");
-        let mut socket = server.socket().await;
-        for payload in [
-            json!({"collection": "posts"}),
-            json!({"collection": "posts", "filter": {"team.open": true}}),
-        ] {
-            let subscribe = json!({"id": "s", "type": "subscribe", "payload": payload});
-            socket.send(subscribe).await;
-            let refused = socket.receive().await;
-            assert!(refused.to_string().contains("RULE_NOT_LIVE"), "{refused}");
-        }
-    }
+async fn live_queries_follow_what_rules_ask_about_other_documents(form: Form) {
+    let asking = "read: \"doc.published && (exists('members', {'team': doc.team, 'who': 'me'}) || get('teams', doc.title).open)\"";
+    let schema = SCHEMA.replace("read: doc.published", asking)
+        + "
+  members:
+    fields:
+      id: {type: string, primary: true}
+      team: {type: string, references: teams.id}
+      who: {type: string}
+";
+    let project = Project::with_schema(&schema);
+    let server = form.start(&project).await;
+    seeded(&server).await;
+    let http = server.http();
+    let mut socket = server.socket().await;
+    let snapshot = socket
+        .subscribe(json!({"collection": "posts", "sort": ["id"]}))
+        .await;
+    assert_eq!(ids(&snapshot), [""; 0], "{snapshot}");
+    let patch = async |path: &str, body: Value| {
+        let reply = http.patch(&format!("/api/collections/{path}"), &body).await;
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+    };
+    let post = async |path: &str, body: Value| {
+        let reply = http.post(&format!("/api/collections/{path}"), &body).await;
+        assert_eq!(reply.status, 201, "{path}: {reply:?}");
+    };
+
+    // Somebody else's membership, then one's own: posts move in and out with it.
+    post("members", json!({"id": "1", "team": "open", "who": "you"})).await;
+    post("members", json!({"id": "2", "team": "open", "who": "me"})).await;
+    let delta = socket.delta().await;
+    assert_eq!(delta["inserts"][0]["id"], "a", "{delta}");
+    assert_eq!(delta["inserts"].as_array().map(Vec::len), Some(1), "{delta}");
+    post("posts", json!({"id": "d", "team": "open"})).await;
+    let delta = socket.delta().await;
+    assert_eq!(delta["inserts"][0]["id"], "d", "{delta}");
+    patch("members/2", json!({"team": "closed"})).await;
+    let delta = socket.delta().await;
+    assert_eq!(delta["deletes"], json!(["a", "d"]), "{delta}");
+
+    // A document that no reference leads to.
+    patch("posts/c", json!({"title": "closed"})).await;
+    patch("teams/closed", json!({"open": true})).await;
+    let delta = socket.delta().await;
+    assert_eq!(delta["inserts"][0]["id"], "c", "{delta}");
+    let listed = http.get("/api/collections/posts").await.json();
+    assert_eq!(ids(&listed), ["c"], "{listed}");
+
+    // A filter across a reference sees what the rule of that collection shows.
+    patch("members/2", json!({"team": "open"})).await;
+    let delta = socket.delta().await;
+    assert_eq!(delta["inserts"].as_array().map(Vec::len), Some(2), "{delta}");
+    let mut across = server.socket().await;
+    let filter = json!({"team.id": {"$null": false}});
+    let snapshot = across
+        .subscribe(json!({"collection": "posts", "sort": ["id"], "filter": filter}))
+        .await;
+    assert_eq!(ids(&snapshot), ["a", "d"], "{snapshot}");
+    patch("teams/open", json!({"open": false})).await;
+    let delta = across.delta().await;
+    assert_eq!(delta["deletes"], json!(["a", "d"]), "{delta}");
+}
+
+async fn live_queries_follow_rules_that_look_at_the_time(form: Form) {
+    let schema = SCHEMA
+        .replace("read: doc.published", "read: doc.at <= now")
+        .replace(
+            "author: {type",
+            "at: {type: timestamp, default: now}\n      author: {type",
+        );
+    let project = Project::with_schema(&schema);
+    let server = form.start(&project).await;
+    seeded(&server).await;
+    let http = server.http();
+    let later = json!({"id": "later", "at": "3000-01-01T00:00:00Z"});
+    let reply = http.post("/api/collections/posts", &later).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    let mut socket = server.socket().await;
+    let snapshot = socket
+        .subscribe(json!({"collection": "posts", "sort": ["id"]}))
+        .await;
+    assert_eq!(ids(&snapshot), ["a", "b", "c"], "{snapshot}");
+    let soon = alyx_core::format_timestamp(SystemTime::now() + Duration::from_secs(1));
+    let reply = http
+        .patch("/api/collections/posts/later", &json!({"at": soon}))
+        .await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let delta = socket.delta().await;
+    assert_eq!(delta["inserts"][0]["id"], "later", "{delta}");
 }

@@ -142,11 +142,6 @@ impl Filter {
         !self.any(&|part| matches!(part, Self::Through(_) | Self::Exists(_) | Self::Found { .. }))
     }
 
-    /// Whether it asks for documents that the row's own references do not lead to.
-    pub fn looks_elsewhere(&self) -> bool {
-        self.any(&|part| matches!(part, Self::Exists(_)))
-    }
-
     /// Whether it follows a reference to such a collection.
     pub fn reaches(&self, wanted: &impl Fn(&Collection) -> bool) -> bool {
         self.any(&|part| matches!(part, Self::Through(through) if wanted(&through.collection)))
@@ -172,26 +167,6 @@ impl Filter {
             | Self::Mentions { .. }
             | Self::Found { .. }
             | Self::IsNull { .. } => false,
-        }
-    }
-
-    /// The filters over other documents in this one, though not those within them.
-    pub fn throughs(&self) -> Vec<&Through> {
-        match self {
-            Self::And(parts) | Self::Or(parts) => parts.iter().flat_map(Self::throughs).collect(),
-            Self::Not(inner) | Self::Untrue(inner) => inner.throughs(),
-            Self::Through(through) => vec![through],
-            Self::Compare { .. }
-            | Self::In { .. }
-            | Self::Like { .. }
-            | Self::Contains { .. }
-            | Self::JsonContains { .. }
-            | Self::EndsWith { .. }
-            | Self::Path { .. }
-            | Self::Mentions { .. }
-            | Self::Found { .. }
-            | Self::Exists(_)
-            | Self::IsNull { .. } => Vec::new(),
         }
     }
 

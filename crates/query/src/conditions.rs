@@ -8,7 +8,8 @@
 use alyx_core::{Seq, Statement, Value};
 use alyx_schema::{Collection, Storage};
 
-use crate::ast::{Filter, Query, Through};
+use crate::ast::{Filter, Query};
+use crate::elsewhere::Elsewhere;
 use crate::sql::Writer;
 
 /// The condition that begins every check of the log: what is looked for cannot have been cut off.
@@ -35,15 +36,20 @@ pub fn holds(collection: &Collection, filter: &Filter) -> Statement {
     sql.finish()
 }
 
-/// Those of the values in the collection's referring field for which the filter over what they refer to holds: one
-/// row of one value for each, or several equal ones. At least one value, none of them null; `through` is a part of a
-/// filter in normal form.
-pub fn referring(collection: &Collection, through: &Through, values: &[Value]) -> Statement {
+/// Those of the values of the part's field for which it holds: one row of one value for each, or several equal ones. At
+/// least one value, none of them null; where the part has no field, one row of null if it holds, whatever the values.
+/// It is a part of a filter over `collection` in normal form.
+pub fn referring(collection: &Collection, part: Elsewhere<'_>, values: &[Value]) -> Statement {
     let mut sql = Writer::new(collection);
+    let Some(field) = part.field() else {
+        sql.push("SELECT NULL WHERE ");
+        sql.filter(&part.to_filter());
+        return sql.finish();
+    };
     sql.push("SELECT ");
-    sql.column(through.field);
+    sql.column(field);
     sql.push(" FROM (SELECT NULL AS ");
-    sql.quoted_field(through.field);
+    sql.quoted_field(field);
     sql.push(" WHERE 0 UNION ALL VALUES ");
     // Filled up to a power of two, so that few texts are prepared.
     let fill = values.len().next_power_of_two() - values.len();
@@ -54,7 +60,7 @@ pub fn referring(collection: &Collection, through: &Through, values: &[Value]) -
         sql.push(")");
     }
     sql.push(") AS t WHERE ");
-    sql.filter(&Filter::Through(Box::new(through.clone())));
+    sql.filter(&part.to_filter());
     sql.finish()
 }
 

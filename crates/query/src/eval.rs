@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 use alyx_core::Value;
 use memchr::memmem;
 
-use crate::ast::{CompareOp, Filter, PathTest, Through};
+use crate::ast::{CompareOp, Filter, PathTest};
+use crate::elsewhere::Elsewhere;
 use crate::json_contains::{decoded, json_contains};
 use crate::json_number::Needle;
 use crate::like::like;
@@ -19,25 +20,41 @@ impl Filter {
     /// True, false, or unknown (`None`). `row` has one value per field of the collection, in order of declaration;
     /// a value that is not there counts as null.
     pub fn eval(&self, row: &[Value]) -> Option<bool> {
-        // What is referred to is not in the row; see `Filter::is_local`.
-        self.eval_with(row, &mut |_, _| None)
+        // Other documents are not in the row; see `Filter::is_local`.
+        self.eval_with(row, true, &mut |_, _, _| None)
     }
 
-    /// Whether the row passes, where `holds` knows whether the filter over the document that a value refers to holds.
-    /// It is never asked about null. The filter must be in normal form: only there, where nothing negates a filter
-    /// over another document, unknown is as good as false.
-    pub fn matches_given(&self, row: &[Value], mut holds: impl FnMut(&Through, &Value) -> bool) -> bool {
-        self.eval_with(row, &mut |through, value| Some(holds(through, value))) == Some(true)
+    /// Whether the row passes, where `known` says what is known of other documents: whether the part holds for a value
+    /// of its field, which is never null, and null where it has no field. `None` where that depends on something that
+    /// is not known. The filter must be in normal form: only there, where nothing negates a filter over a document that
+    /// is referred to, unknown is as good as false.
+    pub fn judge(
+        &self,
+        row: &[Value],
+        mut known: impl FnMut(Elsewhere<'_>, &Value) -> Option<bool>,
+    ) -> Option<bool> {
+        // Parts that are not known are taken for what speaks against the row, then for what speaks for it.
+        let mut passes = |favourably: bool| {
+            let mut ask = |part: Elsewhere<'_>, value: &Value, positive: bool| {
+                Some(known(part, value).unwrap_or(positive == favourably))
+            };
+            self.eval_with(row, true, &mut ask) == Some(true)
+        };
+        if passes(false) {
+            return Some(true);
+        }
+        if passes(true) { None } else { Some(false) }
     }
 
-    fn eval_with<F>(&self, row: &[Value], of_referred: &mut F) -> Option<bool>
+    /// `positive`: nothing around it, or an even number of negations. `ask` is told so with each part.
+    fn eval_with<F>(&self, row: &[Value], positive: bool, ask: &mut F) -> Option<bool>
     where
-        F: FnMut(&Through, &Value) -> Option<bool>,
+        F: FnMut(Elsewhere<'_>, &Value, bool) -> Option<bool>,
     {
         match self {
-            Self::And(parts) => fold(parts, row, false, of_referred),
-            Self::Or(parts) => fold(parts, row, true, of_referred),
-            Self::Not(inner) => inner.eval_with(row, of_referred).map(|truth| !truth),
+            Self::And(parts) => fold(parts, row, (false, positive), ask),
+            Self::Or(parts) => fold(parts, row, (true, positive), ask),
+            Self::Not(inner) => inner.eval_with(row, !positive, ask).map(|truth| !truth),
             Self::Compare { field, op, value } => {
                 known(row, *field).map(|found| op.holds(found.sql_cmp(value)))
             }
@@ -67,13 +84,14 @@ impl Filter {
             Self::Found { .. } => None,
             Self::Through(through) => match known(row, through.field) {
                 None => through.filter.eval(&[]),
-                Some(value) => of_referred(through, value),
+                Some(value) => ask(Elsewhere::Referred(through), value, positive),
             },
-            Self::Exists(exists) => match exists.field {
-                Some(field) if known(row, field).is_none() => Some(false),
-                Some(_) | None => None,
+            Self::Exists(exists) => match exists.field.map(|field| known(row, field)) {
+                Some(None) => Some(false),
+                Some(Some(value)) => ask(Elsewhere::Exists(exists), value, positive),
+                None => ask(Elsewhere::Exists(exists), &Value::Null, positive),
             },
-            Self::Untrue(inner) => Some(inner.eval_with(row, of_referred) != Some(true)),
+            Self::Untrue(inner) => Some(inner.eval_with(row, !positive, ask) != Some(true)),
             Self::IsNull { field } => Some(known(row, *field).is_none()),
         }
     }
@@ -127,13 +145,13 @@ impl CompareOp {
 }
 
 /// `AND` (`decisive` false) and `OR` (true): one decisive part decides, else one unknown makes all unknown.
-fn fold<F>(parts: &[Filter], row: &[Value], decisive: bool, of_referred: &mut F) -> Option<bool>
+fn fold<F>(parts: &[Filter], row: &[Value], (decisive, positive): (bool, bool), ask: &mut F) -> Option<bool>
 where
-    F: FnMut(&Through, &Value) -> Option<bool>,
+    F: FnMut(Elsewhere<'_>, &Value, bool) -> Option<bool>,
 {
     let mut result = Some(!decisive);
     for part in parts {
-        match part.eval_with(row, of_referred) {
+        match part.eval_with(row, positive, ask) {
             Some(truth) if truth == decisive => return Some(decisive),
             Some(_) => {}
             None => result = None,

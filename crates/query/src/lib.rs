@@ -11,6 +11,7 @@ mod ast;
 mod canonical;
 mod conditions;
 mod cursor;
+mod elsewhere;
 mod eval;
 mod expand;
 mod json_contains;
@@ -27,6 +28,7 @@ pub use aggregate::{Aggregate, AggregateSort, Bucket, Figure, Function, Group, M
 pub use ast::{CompareOp, Exists, Filter, JsonNeedle, PathTest, Query, SortKey, Through};
 pub use canonical::equality_keys;
 pub use conditions::{documents_unchanged, holds, passes, query_unchanged, referring};
+pub use elsewhere::Elsewhere;
 pub use expand::Expand;
 pub use json_path::{JsonPath, Step};
 pub use parse::{ListParams, OneParams, Reach, Scope, parse_filter_json, parse_query_json, prefix_end};

@@ -106,9 +106,8 @@ async fn reads(site: &Site, caller: &Caller, rows: &[Row], told: &str) -> usize 
         let batch = json!({"operations": [{"op": "get", "collection": "items", "id": key}]});
         let batch = site.call(caller, "POST", "/api/batch", Some(&batch)).await;
         assert_eq!(batch.status, expected, "batch {key}: {told}");
-        if let Some(live) = site.live(caller, row) {
-            assert_eq!(live, visible.contains(&key), "live query, {key}: {told}");
-        }
+        let live = site.live(caller, row).await;
+        assert_eq!(live, visible.contains(&key), "live query, {key}: {told}");
     }
     let missing = site
         .call(caller, "GET", "/api/collections/items/999999", None)

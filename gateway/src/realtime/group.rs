@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alyx_core::{Error, Seq};
-use alyx_query::Filter;
 use alyx_schema::Collection;
 use alyx_service::realtime::{Document, GroupEvent, GroupId, WindowChange};
 use parking_lot::{Mutex, MutexGuard};
@@ -17,6 +16,7 @@ use super::connection::{Connection, Slot};
 use super::message::{self, EchoId, Step};
 use super::mirror::{Gap, Mirror};
 use super::places::Places;
+use super::ruled_query::{RULES_EVERY, Ruled, RuledQuery};
 use super::wakes::Wakes;
 
 /// A live query with its subscribers.
@@ -26,9 +26,6 @@ pub(super) struct Group {
     pub(super) public: Box<str>,
     /// The query as it was asked for, to be read again when the schema changes.
     pub(super) asked: serde_json::Value,
-    /// Its filter with what rules add for its subscribers, in terms of the schema that it was first read with; none where
-    /// they add nothing.
-    pub(super) ruled: Option<Filter>,
     state: Mutex<State>,
 }
 
@@ -37,14 +34,20 @@ pub(super) struct Group {
 pub(super) struct GroupKey {
     /// The schema that the query was read with.
     pub(super) schema: u64,
-    /// What it means.
+    /// What it means; without what rules add where that changes with time.
     pub(super) query: Vec<u8>,
+    /// The account that it is for, where rules may say something else to others later; empty for who has none.
+    pub(super) caller: Option<String>,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) key: GroupKey,
     pub(super) collection: Arc<Collection>,
+    /// What rules add for its subscribers.
+    pub(super) ruled: Ruled,
+    /// When its rules are to be asked again, where they look at the time.
+    rules_due: Option<u32>,
     /// Its name on the link now.
     pub(super) link: GroupId,
     phase: Phase,
@@ -100,19 +103,20 @@ pub(super) struct Means<'a> {
 impl Group {
     pub(super) fn new(
         public: Box<str>,
-        collection: Arc<Collection>,
-        (asked, ruled): (serde_json::Value, Option<Filter>),
-        key: GroupKey,
-        link: GroupId,
+        asked: serde_json::Value,
+        read: &RuledQuery,
+        (key, link): (GroupKey, GroupId),
         now: u32,
     ) -> Self {
+        let ruled = read.ruled.clone();
         Self {
             public,
             asked,
-            ruled,
             state: Mutex::new(State {
                 key,
-                collection,
+                collection: read.collection(),
+                rules_due: ruled.caller.as_ref().map(|_| now + RULES_EVERY),
+                ruled,
                 link,
                 phase: Phase::Opening(now),
                 members: Places::default(),
@@ -344,6 +348,30 @@ impl State {
         self.collection = collection;
         self.link = link;
         self.phase = Phase::Opening(now);
+    }
+
+    /// Where its window is, once it has one.
+    pub(super) fn position(&self) -> Option<Seq> {
+        match &self.phase {
+            Phase::Live(mirror) => Some(mirror.position()),
+            Phase::Opening(_) | Phase::Closed => None,
+        }
+    }
+
+    /// Whether its rules are to be asked again.
+    pub(super) fn are_rules_due(&self, now: u32) -> bool {
+        self.rules_due.is_some_and(|due| due <= now) && self.position().is_some()
+    }
+
+    /// Its rules have been asked.
+    pub(super) fn asked_rules(&mut self, now: u32) {
+        self.rules_due = self.rules_due.map(|_| now + RULES_EVERY);
+    }
+
+    /// The window is to go on under other rules, by another name; until then it stays as it is.
+    pub(super) fn follow(&mut self, ruled: Ruled, link: GroupId) {
+        self.ruled = ruled;
+        self.link = link;
     }
 
     pub(super) fn close(&mut self) {

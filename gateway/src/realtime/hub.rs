@@ -8,25 +8,24 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use alyx_core::{ApiToken, Caller, Error, ErrorKind};
-use alyx_query::{Filter, Query, Reach, Scope, parse_query_json};
-use alyx_rules::Action;
-use alyx_schema::Collection;
+use alyx_core::{ApiToken, Caller, Error, ErrorKind, Seq};
+use alyx_query::Query;
 use alyx_service::realtime::{GroupCommand, GroupId, RealtimeService};
-use alyx_service::state::{DesiredState, StateWatch};
+use alyx_service::state::StateWatch;
 use alyx_service::tasks::{OnEnd, Tasks};
 use alyx_service::trace;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use crate::authority::{Authority, RuleCache};
+use crate::authority::RuleCache;
 
 use super::connection::{Connection, End};
 use super::group::{Group, GroupKey, Left, Means, State};
 use super::places::Places;
+use super::ruled_query::RuledQuery;
 use super::stats::{Counters, Stats};
 use super::wakes::Wakes;
 use super::wire::CloseCode;
@@ -275,7 +274,7 @@ impl Hub {
     /// The group of a query, opened where there is none. It may be closed by the time that it is joined; then ask
     /// again.
     ///
-    /// Errors: `COLLECTION_NOT_FOUND`, `FORBIDDEN`, those of reading the query, `REALTIME_BUSY`.
+    /// Errors: as [`RuledQuery::read`], and `REALTIME_BUSY`.
     /// Callers whom the read rule lets see the same share the group.
     pub(super) fn group_of(
         &self,
@@ -285,11 +284,9 @@ impl Hub {
     ) -> Result<Arc<Group>, Error> {
         loop {
             let desired = Arc::clone(&self.state.borrow());
-            let (query, ruled) = self.read_query(&desired, caller, (collection, asked))?;
-            let key = GroupKey {
-                schema: desired.schema_revision,
-                query: query.canonical(),
-            };
+            let rules = self.rules.of(&desired.schema);
+            let read = RuledQuery::read(&rules, &desired, caller, (collection, asked))?;
+            let key = read.key(desired.schema_revision);
             let mut index = self.index.lock();
             if index.schema > key.schema {
                 // The schema has moved on since it was looked at.
@@ -303,13 +300,11 @@ impl Hub {
                 return Err(Error::new(ErrorKind::Unavailable, "REALTIME_BUSY", busy));
             }
             let (public, link) = (self.fresh_public(), self.fresh_link());
-            let collection = Arc::clone(&query.collection);
-            let asked = (asked.clone(), ruled);
-            let group = Group::new(public, collection, asked, key.clone(), link, self.now());
+            let group = Group::new(public, asked.clone(), &read, (key.clone(), link), self.now());
             let group = Arc::new(group);
             index.by_key.insert(key, (link, Arc::clone(&group)));
             index.by_link.insert(link, Arc::clone(&group));
-            index.commands.push_back(open(link, query));
+            index.commands.push_back(open(link, read.query(), None));
             drop(index);
             self.commands_added.notify_one();
             return Ok(group);
@@ -373,21 +368,52 @@ impl Hub {
                 .push_back(GroupCommand::Close { group: state.link });
         }
         index.forget(&state);
-        match read_again(&desired, &state, group) {
+        match RuledQuery::again(&desired, &state, &group.asked) {
             Ok(_) if state.is_empty() => state.close(),
-            Ok(query) => {
-                let key = GroupKey {
-                    schema: desired.schema_revision,
-                    query: query.canonical(),
-                };
-                let collection = Arc::clone(&query.collection);
-                state.reopen(key, collection, self.fresh_link(), self.now());
-                index.by_link.insert(state.link, Arc::clone(group));
-                let entry = index.by_key.entry(state.key.clone());
-                entry.or_insert_with(|| (state.link, Arc::clone(group)));
-                index.commands.push_back(open(state.link, query));
+            Ok(read) => {
+                let key = read.key(desired.schema_revision);
+                state.reopen(key, read.collection(), self.fresh_link(), self.now());
+                index.enter(&state, group);
+                index.commands.push_back(open(state.link, read.query(), None));
             }
             Err(error) => group.fail(&mut state, &error, &self.wakes),
+        }
+        self.commands_added.notify_one();
+    }
+
+    /// Asks the rules of a group again that look at the time. Where they say something else now, the group follows that
+    /// from here on: its subscribers get the difference, or learn that they may see nothing any more.
+    pub(super) fn ask_rules_again(&self, group: &Arc<Group>) {
+        let desired = Arc::clone(&self.state.borrow());
+        let mut index = self.index.lock();
+        let mut state = group.lock();
+        let (Some(caller), Some(position)) = (state.ruled.caller.clone(), state.position()) else {
+            return;
+        };
+        // Groups of another schema are opened again as it is, and what does not fit into the queue waits.
+        if state.key.schema != desired.schema_revision || index.commands.len() >= MAX_COMMANDS {
+            return;
+        }
+        state.asked_rules(self.now());
+        let rules = self.rules.of(&desired.schema);
+        let asked = (state.collection.name.as_str(), &group.asked);
+        match RuledQuery::read(&rules, &desired, &caller, asked) {
+            Ok(read) if read.ruled.filter == state.ruled.filter => return,
+            Ok(read) => {
+                let close = GroupCommand::Close { group: state.link };
+                index.commands.push_back(close);
+                index.forget(&state);
+                state.follow(read.ruled.clone(), self.fresh_link());
+                index.enter(&state, group);
+                let open = open(state.link, read.query(), Some(position));
+                index.commands.push_back(open);
+            }
+            Err(error) => {
+                let close = GroupCommand::Close { group: state.link };
+                index.commands.push_back(close);
+                index.forget(&state);
+                group.fail(&mut state, &error, &self.wakes);
+            }
         }
         self.commands_added.notify_one();
     }
@@ -409,6 +435,13 @@ impl Hub {
 }
 
 impl Index {
+    /// Notes where a group is found.
+    fn enter(&mut self, state: &State, group: &Arc<Group>) {
+        self.by_link.insert(state.link, Arc::clone(group));
+        let entry = self.by_key.entry(state.key.clone());
+        entry.or_insert_with(|| (state.link, Arc::clone(group)));
+    }
+
     fn forget(&mut self, state: &State) {
         self.by_link.remove(&state.link);
         // Two groups may have come to mean the same; the key is the other one's then.
@@ -422,111 +455,11 @@ impl Index {
     }
 }
 
-fn open(group: GroupId, query: Query) -> GroupCommand {
+fn open(group: GroupId, query: Query, have: Option<Seq>) -> GroupCommand {
     GroupCommand::Open {
         trace: trace::current(),
         group,
         query: Arc::new(query),
-        have: None,
+        have,
     }
-}
-
-impl Hub {
-    /// Reads a subscription's query, and its filter with what the caller's rules add to it, where they add anything.
-    fn read_query(
-        &self,
-        desired: &DesiredState,
-        caller: &Caller,
-        (collection, asked): (&str, &serde_json::Value),
-    ) -> Result<(Query, Option<Filter>), Error> {
-        let known = find(desired, collection)?;
-        let rules = self.rules.of(&desired.schema);
-        let authority = Authority::of(Arc::clone(&rules), caller, SystemTime::now());
-        authority.permit(known, Action::Read)?;
-        let rule = authority.read(known)?;
-        let query = parse_query_json(scope(desired, known), asked)?;
-        let plain = query.filter.clone().normalize();
-        let limited = authority.limited(&rule, query.filter.clone()).normalize();
-        let refuse = |why: &str| {
-            let message = format!(
-                "the read rule of `{collection}` {why}, which live queries cannot follow in this version: list the \
-                 documents instead"
-            );
-            Err(Error::new(ErrorKind::InvalidInput, "RULE_NOT_LIVE", message))
-        };
-        // What holds now, and nothing of it is left, may not hold in an hour.
-        let by_time = |collection: &Collection| {
-            let rule = rules.rule(collection, Action::Read);
-            rule.is_some_and(alyx_rules::Rule::uses_time)
-        };
-        if caller.is_bound_by_rules() && (by_time(known) || query.filter.reaches(&by_time)) {
-            return refuse("or of what the query refers to looks at the time of day");
-        }
-        if limited == plain {
-            return Ok((query, None));
-        }
-        if limited.looks_elsewhere() || !follows_references(&limited, known) {
-            return refuse("or of what the query refers to asks about other documents");
-        }
-        Ok((under(query, Some(&limited)), Some(limited)))
-    }
-}
-
-fn scope<'d>(desired: &'d DesiredState, collection: &'d Arc<Collection>) -> Scope<'d> {
-    Scope::new(&desired.schema, collection, Reach::Caller)
-}
-
-/// Whether all other documents that the filter looks into are those that fields are declared to refer to: a rule may get
-/// documents by other keys too.
-fn follows_references(filter: &Filter, collection: &Collection) -> bool {
-    filter.throughs().into_iter().all(|through| {
-        let target = through.collection.fields.get(through.target);
-        let reference = collection
-            .fields
-            .get(through.field)
-            .and_then(|field| field.references.as_ref());
-        let declared = reference.zip(target).is_some_and(|(reference, target)| {
-            reference.collection == through.collection.name && reference.field == target.name
-        });
-        declared && follows_references(&through.filter, &through.collection)
-    })
-}
-
-/// The query with that filter in place of its own, where there is one.
-fn under(query: Query, ruled: Option<&Filter>) -> Query {
-    match ruled {
-        None => query,
-        Some(filter) => Query {
-            filter: filter.clone(),
-            ..query
-        },
-    }
-}
-
-/// Reads a group's query once more. Under another schema its subscribers may no longer be allowed the same, or all of
-/// them what one is; who they are is known to their sockets, so they have to subscribe again.
-fn read_again(desired: &DesiredState, state: &State, group: &Group) -> Result<Query, Error> {
-    let name = &state.collection.name;
-    let known = find(desired, name)?;
-    if !known.access.read {
-        let message = format!("documents of {name} may not be read");
-        return Err(Error::new(ErrorKind::Forbidden, "FORBIDDEN", message));
-    }
-    let query = parse_query_json(scope(desired, known), &group.asked)?;
-    let moved = desired.schema_revision != state.key.schema;
-    let ruled = |collection: &Collection| collection.rules.read.is_some();
-    if moved && (group.ruled.is_some() || ruled(known) || query.filter.reaches(&ruled)) {
-        let message =
-            format!("the schema has changed, and documents of `{name}` are under a rule: subscribe again");
-        return Err(Error::new(ErrorKind::Conflict, "SCHEMA_CHANGED", message));
-    }
-    Ok(under(query, group.ruled.as_ref()))
-}
-
-fn find<'d>(desired: &'d DesiredState, collection: &str) -> Result<&'d Arc<Collection>, Error> {
-    desired.schema.collection(collection).ok_or_else(|| {
-        let shown: String = collection.chars().take(64).collect();
-        let message = format!("there is no collection {shown:?}");
-        Error::new(ErrorKind::NotFound, "COLLECTION_NOT_FOUND", message)
-    })
 }

@@ -93,6 +93,12 @@ impl Mirror {
         self.snapshot = None;
         Ok(())
     }
+
+    /// Where the window is.
+    pub(super) fn position(&self) -> Seq {
+        self.applied
+    }
+
     /// Whether a window at that position is this one further on.
     pub(super) fn goes_on_to(&self, at: Seq) -> bool {
         self.applied <= at

@@ -16,6 +16,7 @@ mod link;
 mod message;
 mod mirror;
 mod places;
+mod ruled_query;
 mod session;
 mod stats;
 mod sweeper;

@@ -1,5 +1,5 @@
 //! One task that looks after all sockets and groups once a second: pings, dead and stalled peers, groups that
-//! nobody listens to, groups that do not open. No socket has a timer of its own.
+//! nobody listens to, groups that do not open, groups whose rules look at the time. No socket has a timer of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -119,14 +119,17 @@ fn ping(listed: &mut Listed, hub: &Hub, now: u32) {
 fn sweep_groups(hub: &Arc<Hub>, now: u32) {
     let groups: Vec<Arc<Group>> = hub.index.lock().by_link.values().cloned().collect();
     for group in groups {
-        let due = {
+        let (due, rules_due) = {
             let state = group.lock();
             let late = state.opening_for(now).is_some_and(|seconds| seconds >= OPENING);
             let cold = state.cold.is_some_and(|since| now.saturating_sub(since) >= COLD);
-            late || cold
+            (late || cold, state.are_rules_due(now))
         };
         if due {
             settle(hub, &group, now);
+        }
+        if rules_due {
+            hub.ask_rules_again(&group);
         }
     }
 }

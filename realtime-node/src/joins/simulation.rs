@@ -1,4 +1,4 @@
-//! Random histories of three collections that refer to each other, with reads that complete late and at later
+//! Random histories of three collections that refer to each other and ask about each other, with reads that complete late and at later
 //! positions, against an oracle: the query as a left join by hand over the state at exactly the commit of each step.
 //!
 //! `ALYX_HISTORIES` raises the number of histories, `ALYX_SEED` names the first; a failure prints its seed.
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alyx_core::{Row, Seq, Value};
-use alyx_query::Query;
+use alyx_query::{Elsewhere, Query};
 use alyx_service::realtime::GroupId;
 
 use database::{Database, Random};
@@ -226,10 +226,10 @@ impl<'d> Node<'d> {
         };
         let asked = joins.reading.iter().flat_map(|reading| &reading.asked);
         let held = asked.map(|(top, values)| {
-            let through = &joins.tops[*top];
+            let part = Elsewhere::of(&joins.tops[*top]).expect("tops are such parts");
             let holds = values
                 .iter()
-                .filter(|value| self.database.holds(through, value, commit));
+                .filter(|value| self.database.holds(part, value, commit));
             holds.map(|value| vec![value.clone()]).collect()
         });
         held.collect()

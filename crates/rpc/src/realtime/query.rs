@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use alyx_core::{Error, ErrorKind, Result};
 use alyx_proto::realtime as wire;
-use alyx_query::{CompareOp, Filter, JsonNeedle, JsonPath, PathTest, Query, SortKey, Through};
-use alyx_schema::{Collection, Reference, Schema};
+use alyx_query::{CompareOp, Exists, Filter, JsonNeedle, JsonPath, PathTest, Query, SortKey, Through};
+use alyx_schema::{Collection, Field, Schema};
 
 use super::{broken, value_from_wire, value_to_wire};
 
@@ -93,8 +93,10 @@ impl<'q> Names<'q> {
                 test: Some(test_to_wire(test)),
             }),
             Filter::Through(through) => Node::Through(Box::new(self.through(through))),
-            // No live query has one: `parse_query_json` reads none of them. The other side refuses it.
-            Filter::Exists(_) | Filter::Mentions { .. } | Filter::Found { .. } => {
+            Filter::Exists(exists) => Node::Exists(Box::new(self.exists(exists))),
+            // No live query has one: `parse_query_json` reads none of them, and rules do not become them. The other side
+            // refuses it.
+            Filter::Mentions { .. } | Filter::Found { .. } => {
                 return wire::Filter { node: None };
             }
             Filter::IsNull { field } => Node::IsNull(wire::IsNull {
@@ -111,6 +113,23 @@ impl<'q> Names<'q> {
         wire::Through {
             field: self.field(through.field),
             collection: through.collection.name.clone(),
+            fields: names.fields,
+            target,
+            filter: Some(Box::new(filter)),
+            looked_up: !refers(
+                &self.collection.fields[through.field],
+                (&through.collection, through.target),
+            ),
+        }
+    }
+
+    fn exists(&mut self, exists: &Exists) -> wire::Exists {
+        let mut names = Names::of(&exists.collection);
+        let target = names.field(exists.target);
+        let filter = names.filter(&exists.filter);
+        wire::Exists {
+            field: exists.field.map(|field| self.field(field)),
+            collection: exists.collection.name.clone(),
             fields: names.fields,
             target,
             filter: Some(Box::new(filter)),
@@ -252,6 +271,18 @@ fn changed(collection: &Collection, what: &str) -> Error {
     )
 }
 
+/// Whether the field is declared to refer to that field of that collection.
+fn refers(field: &Field, (collection, target): (&Collection, usize)) -> bool {
+    let target = collection.fields.get(target);
+    field
+        .references
+        .as_ref()
+        .zip(target)
+        .is_some_and(|(reference, target)| {
+            reference.collection == collection.name && reference.field == target.name
+        })
+}
+
 /// Positions in the receiver's schema, by place in the list of fields that came with them.
 struct Places<'s> {
     schema: &'s Schema,
@@ -331,13 +362,14 @@ impl<'s> Places<'s> {
                 test: test_from_wire(condition.test)?,
             },
             Node::Through(through) => Filter::Through(Box::new(self.through(*through)?)),
+            Node::Exists(exists) => Filter::Exists(Box::new(self.exists(*exists)?)),
             Node::IsNull(null) => Filter::IsNull {
                 field: self.field(null.field)?,
             },
         })
     }
 
-    /// The field must refer to the same as where the query was read.
+    /// The field must refer to the same as where the query was read, or lead to one document at most.
     fn through(&self, through: wire::Through) -> Result<Through> {
         let field = self.field(through.field)?;
         let referring = &self.collection.fields[field];
@@ -351,10 +383,12 @@ impl<'s> Places<'s> {
         let collection = self.schema.collection(&through.collection).ok_or_else(gone)?;
         let places = Places::of(self.schema, collection, &through.fields)?;
         let target = places.field(through.target)?;
-        let name = &collection.fields[target].name;
-        let same =
-            |reference: &Reference| reference.collection == collection.name && reference.field == *name;
-        if !referring.references.as_ref().is_some_and(same) {
+        let leads = if through.looked_up {
+            collection.fields[target].primary || collection.fields[target].unique
+        } else {
+            refers(referring, (collection, target))
+        };
+        if !leads {
             return Err(gone());
         }
         let filter = through.filter.map(|filter| *filter);
@@ -363,6 +397,20 @@ impl<'s> Places<'s> {
             collection: collection.clone(),
             target,
             filter: places.filter(filter)?,
+        })
+    }
+
+    fn exists(&self, exists: wire::Exists) -> Result<Exists> {
+        let collection = self.schema.collection(&exists.collection).ok_or_else(|| {
+            let what = format!("is asked together with `{}`, which is gone", exists.collection);
+            changed(self.collection, &what)
+        })?;
+        let places = Places::of(self.schema, collection, &exists.fields)?;
+        Ok(Exists {
+            field: exists.field.map(|field| self.field(field)).transpose()?,
+            collection: collection.clone(),
+            target: places.field(exists.target)?,
+            filter: places.filter(exists.filter.map(|filter| *filter))?,
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alyx_core::{Error, ErrorKind, Seq, Value};
 use alyx_proto::realtime as wire;
-use alyx_query::{CompareOp, Filter, JsonNeedle, JsonPath, PathTest, Query, SortKey, Through};
+use alyx_query::{CompareOp, Exists, Filter, JsonNeedle, JsonPath, PathTest, Query, SortKey, Through};
 use alyx_schema::{Collection, Schema};
 use alyx_service::realtime::{Document, GroupEvent, GroupId, WindowChange};
 use bytes::Bytes;
@@ -118,16 +118,30 @@ fn filter() -> impl Strategy<Value = Filter> {
     let things = things();
     leaf.prop_recursive(8, 100, 6, move |inner| {
         let things = things.clone();
-        let through = inner.clone().prop_map(move |filter| {
-            Filter::Through(Box::new(Through {
-                field: PARENT,
+        let referred = things.clone();
+        // The key of a parent, by its reference, or by any field where a rule looks it up.
+        let through =
+            (prop_oneof![Just(PARENT), 0..FIELDS], inner.clone()).prop_map(move |(field, filter)| {
+                Filter::Through(Box::new(Through {
+                    field,
+                    collection: referred.clone(),
+                    target: 0,
+                    filter,
+                }))
+            });
+        let things = things.clone();
+        let exists = (option::of(0..FIELDS), 0..FIELDS, inner.clone());
+        let exists = exists.prop_map(move |(field, target, filter)| {
+            Filter::Exists(Box::new(Exists {
+                field,
                 collection: things.clone(),
-                target: 0,
+                target,
                 filter,
             }))
         });
         prop_oneof![
             through,
+            exists,
             vec(inner.clone(), 0..6).prop_map(Filter::And),
             vec(inner.clone(), 0..6).prop_map(Filter::Or),
             inner.clone().prop_map(|inner| Filter::Untrue(Box::new(inner))),
@@ -195,6 +209,13 @@ fn shown(filter: &Filter) -> String {
             through.collection.name,
             through.target,
             shown(&through.filter)
+        ),
+        Filter::Exists(exists) => format!(
+            "Exists({:?} {} {} {})",
+            exists.field,
+            exists.collection.name,
+            exists.target,
+            shown(&exists.filter)
         ),
         other => format!("{other:?}"),
     }

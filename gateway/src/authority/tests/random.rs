@@ -26,7 +26,7 @@ impl Random {
 }
 
 /// About items, whatever is done to them; teams have an `id` only where they are meant.
-const LEAVES: [&str; 22] = [
+const LEAVES: [&str; 25] = [
     "auth.id == doc.owner",
     "doc.owner != auth.id",
     "auth.id != null",
@@ -49,6 +49,9 @@ const LEAVES: [&str; 22] = [
     "exists('members', {'user_id': doc.team.lead})",
     "auth.metadata.teams.exists(t, t == doc.team_id)",
     "auth.id.startsWith('a')",
+    "get('teams', doc.title).open",
+    "now < timestamp('2000-01-01T00:00:00Z')",
+    "now > timestamp('2000-01-01T00:00:00Z')",
 ];
 const OF_INCOMING: [&str; 4] = [
     "data.owner == auth.id",

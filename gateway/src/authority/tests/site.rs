@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use alyx_config::Config;
 use alyx_core::{Account, Caller, Row, Statement, SystemClock, Value};
-use alyx_query::{Filter, Query, SortKey, holds, insert};
+use alyx_query::{Elsewhere, Filter, Query, SortKey, holds, insert, referring};
 use alyx_rules::{Action, Decision, Facts, Incoming, Rule};
 use alyx_schema::{Collection, RuleTexts, Schema, key_to_json, read_create, read_update};
 use alyx_service::state::{ControlPlane, DesiredState, StateWatch};
@@ -420,13 +420,31 @@ impl Site {
         }
     }
 
-    /// Whether a live query of the caller would show the document; none where the rule cannot be followed live.
-    pub(super) fn live(&self, caller: &Caller, row: &Row) -> Option<bool> {
+    /// Whether a live query of the caller shows the document: the rule judged in memory, with what realtime nodes ask the
+    /// database about other documents.
+    pub(super) async fn live(&self, caller: &Caller, row: &Row) -> bool {
         let desired = self.desired();
+        let items = self.collection("items");
         let rules = self.gateway.app.rules.of(&desired.schema);
         let authority = Authority::of(rules, caller, std::time::SystemTime::now());
-        let rule = authority.visible(&self.collection("items"));
-        rule.is_local().then(|| rule.matches(row))
+        let rule = authority.visible(&items).normalize();
+        let mut verdicts = Vec::new();
+        for part in rule.elsewhere() {
+            let value = part.field().map_or(Value::Null, |field| row[field].clone());
+            if part.field().is_some() && value.is_null() {
+                continue;
+            }
+            let held = self
+                .read(referring(&items, part, std::slice::from_ref(&value)))
+                .await;
+            verdicts.push((part, value, !held.is_empty()));
+        }
+        let known = |part: Elsewhere<'_>, value: &Value| {
+            let mut known = verdicts.iter();
+            let verdict = known.find(|(known, of, _)| *known == part && of == value);
+            verdict.map(|(.., holds)| *holds)
+        };
+        rule.judge(row, known).expect("everything is known")
     }
 
     pub(super) async fn call(&self, caller: &Caller, method: &str, path: &str, body: Option<&Json>) -> Reply {

@@ -1,12 +1,15 @@
 //! Beginnings and ends: of groups, of connections, of the hub. The clock is the test's.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use alyx_core::Seq;
+use alyx_service::realtime::GroupCommand;
 use serde_json::json;
 use tokio::time::{Instant, advance};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{House, eventually};
+use super::super::ruled_query::RULES_EVERY;
+use super::{House, SCHEMA, desired, eventually};
 
 /// Lets `seconds` pass one by one, as the sweeper counts them.
 async fn pass(seconds: u64) {
@@ -174,4 +177,76 @@ async fn nothing_is_left_when_all_have_gone() {
     let mut peer = house.peer().await;
     peer.subscribe("b", json!({})).await;
     peer.snapshot().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_that_look_at_the_time_are_asked_again_and_what_they_change_is_told() {
+    let (house, mut node) = House::open().await;
+    let timed = SCHEMA
+        .replace("text: {type: string}", "at: {type: timestamp}")
+        .replace("read: true", "read: doc.at <= now");
+    house.state.send_replace(desired(&timed, 2));
+    let mut peer = house.peer().await;
+    peer.subscribe("a", json!({})).await;
+    let (group, _) = node.opened().await;
+    node.answer(group, 5, &[1]).await;
+    peer.snapshot().await;
+    pass(u64::from(RULES_EVERY) + 1).await;
+    assert_eq!(node.closed().await, group);
+    let GroupCommand::Open { group, have, .. } = node.command().await else {
+        panic!("it goes on under another name");
+    };
+    assert_eq!(have, Some(Seq(5)), "at no earlier position");
+    // Whoever comes meanwhile gets the window of before, and what comes of it like the others.
+    peer.subscribe("b", json!({})).await;
+    assert_eq!(peer.snapshot().await["payload"]["total"], 1);
+    node.answer(group, 5, &[1, 2]).await;
+    for _ in 0..2 {
+        let delta = peer.delta().await;
+        let payload = &delta["payload"];
+        assert_eq!(payload["changes"]["inserts"][0]["id"], 2, "{delta}");
+        assert_eq!(
+            (&payload["from"], &payload["to"]),
+            (&json!(5), &json!(5)),
+            "{delta}"
+        );
+    }
+    node.insert(group, 5, 2, 3).await;
+    assert_eq!(peer.delta().await["payload"]["to"], 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_that_say_the_same_at_another_time_disturb_nobody() {
+    let (house, mut node) = House::open().await;
+    let timed = SCHEMA.replace("read: true", "read: doc.done && now > '2000-01-01'");
+    house.state.send_replace(desired(&timed, 2));
+    let mut peer = house.peer().await;
+    peer.subscribe("a", json!({})).await;
+    let (group, _) = node.opened().await;
+    node.answer(group, 5, &[1]).await;
+    peer.snapshot().await;
+    pass(3 * u64::from(RULES_EVERY)).await;
+    assert!(node.commands.try_recv().is_err());
+    node.insert(group, 5, 1, 2).await;
+    assert_eq!(peer.delta().await["payload"]["to"], 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_rules_come_to_forbid_ends() {
+    let (house, mut node) = House::open().await;
+    let until = SystemTime::now() + Duration::from_secs(1);
+    let rule = format!("read: now < '{}'", alyx_core::format_timestamp(until));
+    house
+        .state
+        .send_replace(desired(&SCHEMA.replace("read: true", &rule), 2));
+    let mut peer = house.peer().await;
+    peer.subscribe("a", json!({})).await;
+    let (group, _) = node.opened().await;
+    node.answer(group, 5, &[1]).await;
+    peer.snapshot().await;
+    eventually("the time has come", || SystemTime::now() > until).await;
+    pass(u64::from(RULES_EVERY) + 1).await;
+    assert_eq!(peer.error().await.0, "FORBIDDEN");
+    assert_eq!(node.closed().await, group);
+    assert_eq!(house.hub.stats().groups, 0);
 }

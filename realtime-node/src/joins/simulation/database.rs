@@ -1,11 +1,11 @@
 //! The simulated database: three collections that refer to each other, every commit with the state that it left, and
-//! queries as left joins by hand.
+//! queries as left joins and look-ups by hand.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alyx_core::{Row, Seq, Value};
-use alyx_query::{CompareOp, Filter, Query, Reach, Scope, Through, parse_query_json};
+use alyx_query::{CompareOp, Elsewhere, Exists, Filter, Query, Reach, Scope, Through, parse_query_json};
 use alyx_schema::Schema;
 use serde_json::{Value as Json, json};
 
@@ -222,7 +222,67 @@ impl Database {
         let limit = 1 + random.below(5);
         let offset = if random.chance(70) { 0 } else { random.below(3) };
         let query = json!({"filter": filter, "sort": sort, "limit": limit, "offset": offset});
-        self.parse(if people { "people" } else { "tasks" }, &query)
+        let query = self.parse(if people { "people" } else { "tasks" }, &query);
+        if random.chance(50) {
+            return query;
+        }
+        // As access rules add to what was asked for.
+        let rule = self.rule(random, people);
+        let parts = vec![query.filter.clone(), rule];
+        let filter = if random.chance(50) {
+            Filter::And(parts)
+        } else {
+            Filter::Or(parts)
+        };
+        Query { filter, ..query }
+    }
+
+    /// What no caller can ask, but a rule: whether there are documents, and what one says that no reference leads to.
+    fn rule(&self, random: &mut Random, people: bool) -> Filter {
+        // The row's field and the field of the other document: of teams or of people, by keys and by others.
+        let (field, table, target) = match (people, random.below(4)) {
+            (_, 0) => (None, "teams", 0),
+            (true, 1) => (Some(2), "teams", 1),
+            (true, _) => (Some(0), "tasks", 1),
+            (false, 1) => (Some(1), "people", 3),
+            (false, 2) => (Some(2), "teams", 2),
+            (false, _) => (Some(1), "people", 0),
+        };
+        let collection = self.schema.collection(table).expect("it is declared").clone();
+        let compare = |field: usize, op: CompareOp, value: i64| Filter::Compare {
+            field,
+            op,
+            value: Value::Int(value),
+        };
+        let of_other = match table {
+            "teams" => compare(2, [CompareOp::Gte, CompareOp::Eq][random.below(2)], random.int(4)),
+            "tasks" => compare(2, CompareOp::Ne, random.int(4)),
+            _ if random.chance(50) => Filter::Not(Box::new(Filter::IsNull { field: 2 })),
+            _ => {
+                self.parse("people", &json!({"filter": {"team.size": {"$gte": 1}}}))
+                    .filter
+            }
+        };
+        let found = if !people && random.chance(20) {
+            Filter::Through(Box::new(Through {
+                field: 2,
+                collection: self.schema.collection("teams").expect("it is declared").clone(),
+                target: 0,
+                filter: compare(2, CompareOp::Lt, random.int(4)),
+            }))
+        } else {
+            Filter::Exists(Box::new(Exists {
+                field,
+                collection,
+                target,
+                filter: of_other,
+            }))
+        };
+        match random.below(3) {
+            0 => Filter::Not(Box::new(found)),
+            1 => Filter::Untrue(Box::new(found)),
+            _ => found,
+        }
     }
 
     /// One query that looks into other documents.
@@ -292,9 +352,21 @@ impl Database {
         (rows, total)
     }
 
-    /// Whether the filter holds for what the value refers to.
-    pub(super) fn holds(&self, through: &Through, value: &Value, commit: usize) -> bool {
-        self.referred(through, value, commit) == Some(true)
+    /// Whether the part holds for that value of its field.
+    pub(super) fn holds(&self, part: Elsewhere<'_>, value: &Value, commit: usize) -> bool {
+        match part {
+            Elsewhere::Referred(through) => self.referred(through, value, commit) == Some(true),
+            Elsewhere::Exists(exists) => self.found(exists, exists.field.map(|_| value), commit),
+        }
+    }
+
+    /// Whether there is such a document, with that value where one is asked for.
+    fn found(&self, exists: &Exists, value: Option<&Value>, commit: usize) -> bool {
+        let mut table = self.table(&exists.collection.name, commit).values();
+        table.any(|row| {
+            value.is_none_or(|value| !value.is_null() && row[exists.target] == *value)
+                && self.passes(&exists.filter, row, commit) == Some(true)
+        })
     }
 
     fn table(&self, name: &str, commit: usize) -> &Table {
@@ -328,6 +400,11 @@ impl Database {
             Filter::And(parts) => Filter::And(all(parts)),
             Filter::Or(parts) => Filter::Or(all(parts)),
             Filter::Not(inner) => Filter::Not(Box::new(self.looked_up(inner, row, commit))),
+            Filter::Untrue(inner) => Filter::Untrue(Box::new(self.looked_up(inner, row, commit))),
+            Filter::Exists(exists) => {
+                let found = self.found(exists, exists.field.map(|field| &row[field]), commit);
+                if found { Filter::TRUE } else { Filter::FALSE }
+            }
             Filter::Through(through) => match self.referred(through, &row[through.field], commit) {
                 Some(true) => Filter::TRUE,
                 Some(false) => Filter::FALSE,
