@@ -17,6 +17,7 @@ mod process;
 mod queries;
 mod rebuild;
 mod report;
+mod rules;
 mod server;
 mod subscriber;
 mod transfers;
@@ -52,6 +53,11 @@ fn main() {
             let ours = Server::start(Kind::Alyx).await;
             let theirs = Server::start(Kind::PocketBase).await;
             queries::measure(&mut report, &ours, &theirs).await;
+        }
+        if wanted("rules") {
+            let ours = Server::start(Kind::Alyx).await;
+            let theirs = Server::start(Kind::PocketBase).await;
+            rules::measure(&mut report, &ours, &theirs).await;
         }
         if wanted("live") {
             let ours = Server::start(Kind::Alyx).await;

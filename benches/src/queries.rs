@@ -78,7 +78,11 @@ fn word(seed: usize) -> String {
 }
 
 /// Creates so many documents and returns their ids.
-async fn create_all(server: &Server, count: usize, make: impl Fn(usize) -> Vec<u8>) -> Vec<String> {
+pub(crate) async fn create_all(
+    server: &Server,
+    count: usize,
+    make: impl Fn(usize) -> Vec<u8>,
+) -> Vec<String> {
     let ids = RefCell::new(Vec::with_capacity(count));
     let (make, ids_of) = (&make, &ids);
     let lanes = (0..LANES.min(count)).map(|lane| async move {
@@ -94,7 +98,7 @@ async fn create_all(server: &Server, count: usize, make: impl Fn(usize) -> Vec<u
     ids.into_inner()
 }
 
-fn middle(runs: &[Figures], of: fn(&Figures) -> f64) -> f64 {
+pub(crate) fn middle(runs: &[Figures], of: fn(&Figures) -> f64) -> f64 {
     median(runs.iter().map(of).collect())
 }
 

@@ -73,10 +73,35 @@ pub(crate) const SCHEMA: &str = "collections:
     fields:
       id: {type: int, primary: true, default: auto}
       page: {type: string, index: true}
+  notes:
+    rules:
+      create: data.owner == auth.id
+      read: doc.owner == auth.id
+    fields: &note
+      owner: {type: string, index: true}
+      content: {type: text}
+      created_at: {type: timestamp, default: now, index: true}
+  open_notes:
+    fields: *note
+  writers:
+    fields:
+      name: {type: string}
+  permissions:
+    fields:
+      writer: {type: uuid, index: true, references: writers.id}
+      reader: {type: string, index: true}
+  posts:
+    rules:
+      read: \"exists('permissions', {'writer': doc.writer.id, 'reader': auth.id})\"
+    fields:
+      title: {type: string}
+      writer: {type: uuid, index: true, references: writers.id}
+      created_at: {type: timestamp, default: now, index: true}
 ";
 
 pub(crate) const CONFIG: &str = "database: {path: data.db}
 realtime: {max_connections: 20000}
+auth: {rate_limit: {register: {max: 1000}, login: {max: 1000}}}
 functions: {path: functions, pools: {node: {min_warm: 1, max_instances: 1, concurrency: 64}}}
 ";
 
@@ -141,8 +166,8 @@ impl Server {
         self.child.id()
     }
 
-    async fn make_collection(&self) {
-        let mut connection = self.connect().await;
+    /// A token of PocketBase's superuser.
+    pub(crate) async fn superuser(&self) -> String {
         let login = json!({"identity": EMAIL, "password": PASSWORD}).to_string();
         let login = request(
             "POST",
@@ -150,8 +175,13 @@ impl Server {
             None,
             Some(&login),
         );
-        let reply = connection.expect(&login, 200).await.json();
-        let token = reply["token"].as_str().expect("a token");
+        let reply = self.connect().await.expect(&login, 200).await.json();
+        reply["token"].as_str().expect("a token").to_owned()
+    }
+
+    async fn make_collection(&self) {
+        let token = self.superuser().await;
+        let mut connection = self.connect().await;
         let text = |name: &str| json!({"name": name, "type": "text"});
         let collection = json!({
             "name": "messages", "type": "base",
@@ -162,7 +192,7 @@ impl Server {
         });
         let mut create = async |collection: serde_json::Value| -> String {
             let body = collection.to_string();
-            let create = request("POST", "/api/collections", Some(token), Some(&body));
+            let create = request("POST", "/api/collections", Some(&token), Some(&body));
             let made = connection.expect(&create, 200).await.json();
             made["id"].as_str().expect("an id").to_owned()
         };
