@@ -42,6 +42,10 @@ pub(crate) async fn measure(report: &mut Report, ours: &Server, theirs: &Server)
         people.push(accounts(server).await);
         let of = people.last().expect("just added");
         create_all(server, ROWS, |number| note(server, "notes", of, number)).await;
+        if server.kind == Kind::Alyx {
+            // As full as the other one, so that the two creates differ in nothing but the rule.
+            create_all(server, ROWS, |number| note(server, "open_notes", of, number)).await;
+        }
         posts(server, of).await;
     }
     let people = [&people[0][..], &people[1][..]];
@@ -99,9 +103,9 @@ async fn make_collections(theirs: &Server) {
     let token = theirs.superuser().await;
     let mut connection = theirs.connect().await;
     let mut make = async |name: &str, rules: [&str; 2], fields: serde_json::Value, indexed: &[&str]| {
-        let indexes = indexed
-            .iter()
-            .map(|field| format!("CREATE INDEX idx_{name}_{field} ON {name} ({field})"));
+        let indexes = indexed.iter().enumerate();
+        let indexes =
+            indexes.map(|(number, fields)| format!("CREATE INDEX idx_{name}_{number} ON {name} ({fields})"));
         let [read, create] = rules;
         let body = json!({
             "name": name, "type": "base", "listRule": read, "viewRule": read, "createRule": create,
@@ -119,7 +123,7 @@ async fn make_collections(theirs: &Server) {
         "@request.body.owner = @request.auth.id",
     ];
     let fields = json!([text("owner"), text("content"), created]);
-    make("notes", own, fields, &["owner", "created"]).await;
+    make("notes", own, fields, &["owner, created", "created"]).await;
     let writers = make("writers", ["", ""], json!([text("name")]), &[]).await;
     let fields = json!([writer(&writers), text("reader")]);
     make("permissions", ["", ""], fields, &["writer", "reader"]).await;
@@ -263,13 +267,13 @@ async fn lists(report: &mut Report, servers: [&Server; 2], people: [&[Person]; 2
             format!("20 newest of {kilo}k under a rule over two references"),
             "posts",
             false,
-            ["≥ 100×", ""],
+            ["", ""],
         ),
         (
             format!("20 newest of {kilo}k under that rule, with total"),
             "posts",
             true,
-            ["", ""],
+            ["≥ 100×", ""],
         ),
     ] {
         let mut runs = [Vec::new(), Vec::new()];

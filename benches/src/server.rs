@@ -78,11 +78,15 @@ pub(crate) const SCHEMA: &str = "collections:
       create: data.owner == auth.id
       read: doc.owner == auth.id
     fields: &note
-      owner: {type: string, index: true}
+      owner: {type: string}
       content: {type: text}
       created_at: {type: timestamp, default: now, index: true}
+    indexes:
+      - {name: notes-by-owner, fields: [owner, created_at], order: desc}
   open_notes:
     fields: *note
+    indexes:
+      - {name: open-notes-by-owner, fields: [owner, created_at], order: desc}
   writers:
     fields:
       name: {type: string}
