@@ -28,9 +28,6 @@ use crate::outbox::Outbox;
 use crate::schedule::Slot;
 use crate::stem::{Stem, limit_memory};
 
-/// How long a call may go on after it was told to stop.
-pub(crate) const GRACE: Duration = Duration::from_millis(250);
-
 /// How a call ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -358,12 +355,12 @@ impl Instance {
         Some(call)
     }
 
-    /// Calls whose grace is over at `now`.
-    pub(crate) fn overdue_calls(&self, now: Instant) -> Vec<u64> {
+    /// Calls that have gone on for `grace` after they were to end, at `now`.
+    pub(crate) fn overdue_calls(&self, now: Instant, grace: Duration) -> Vec<u64> {
         let pending = self.pending.lock();
         pending
             .iter()
-            .filter(|(_, call)| call.deadline + GRACE <= now)
+            .filter(|(_, call)| call.deadline + grace <= now)
             .map(|(stream, _)| *stream)
             .collect()
     }

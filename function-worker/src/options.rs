@@ -26,6 +26,8 @@ pub struct WorkerOptions {
     pub max_output: usize,
     /// Longest time from the start of a process, or of loading code, to its end. Compiling has a bound of its own.
     pub load_timeout: Duration,
+    /// How long a call may go on after it was told to stop, before it is ended by force.
+    pub grace: Duration,
 }
 
 /// Settings of one runtime's processes.
@@ -71,6 +73,7 @@ impl WorkerOptions {
             memory_mib: 128,
             max_output: 10 << 20,
             load_timeout: Duration::from_secs(10),
+            grace: Duration::from_millis(250),
         }
     }
 

@@ -475,7 +475,7 @@ async fn watch(shared: Arc<Shared>) {
 /// Calls that did not stop when told to. Where the event loop still turns only they are given up, and the process
 /// with them once the others have finished; where it does not, the process is killed.
 fn end_overdue(shared: &Arc<Shared>, instance: &Arc<Instance>, now: Instant) {
-    let overdue = instance.overdue_calls(now);
+    let overdue = instance.overdue_calls(now, shared.options.grace);
     if overdue.is_empty() {
         return;
     }

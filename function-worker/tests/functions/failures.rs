@@ -7,7 +7,7 @@ use alyx_service::function::FunctionService;
 use alyx_service::health::{HealthCheck, Status};
 use serde_json::{Value, json};
 
-use crate::support::{World, eventually};
+use crate::support::{PLENTY, World, eventually};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -212,7 +212,7 @@ async fn a_call_ends_at_its_deadline_whatever_it_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_heeds_its_signal_keeps_its_process() {
-    let world = World::new();
+    let world = World::with(|options| options.grace = PLENTY);
     world.write_as(
         "heeds",
         "index.js",

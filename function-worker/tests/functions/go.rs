@@ -339,7 +339,7 @@ async fn a_module_of_ones_own_is_used_as_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_is_heard_and_who_does_not_hear_is_ended() {
     let _turn = TURN.lock().await;
-    let world = World::new();
+    let world = World::with(|options| options.grace = Duration::from_secs(3));
     let source = |body: &str| {
         file(
             "(\n\t\"os\"\n\t\"time\"\n)",

@@ -5,9 +5,9 @@ use std::time::Duration;
 use alyx_service::function::FunctionService;
 use serde_json::{Value, json};
 
-use crate::support::{World, eventually, lines, returned};
+use crate::support::{PLENTY, World, eventually, lines, returned};
 
-const SHORT: Duration = Duration::from_millis(400);
+const SHORT: Duration = Duration::from_millis(700);
 
 /// Each greets `input["name"]`.
 const STYLES: [&str; 12] = [
@@ -289,7 +289,7 @@ async fn what_does_not_load_says_why_and_where() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_does_not_end_is_stopped_and_its_process_goes_on() {
-    let world = World::new();
+    let world = World::with(|options| options.grace = PLENTY);
     for (number, body) in [
         // On two lines: a loop on one line that opens its `try` jumps back, in Python 3.11, to an instruction outside
         // the `try`, and what interrupts that jump passes the `except` by.
