@@ -27,6 +27,20 @@ impl Query {
         })
     }
 
+    /// The part of [`Query::select_from`] in front of the rows whose first sort key is null, where those come last;
+    /// `None` where they do not. A page that is full with it is the page, and costs what any other does.
+    pub fn select_before_nulls(&self, after: &[Value]) -> Option<Statement> {
+        self.nulls_to_come(after)?;
+        let mut sql = Writer::new(&self.collection);
+        self.stretch(&mut sql, &|position| self.needs(position), |sql| {
+            sql.and_where(&self.filter);
+            sql.after(&self.sort, after, false);
+        });
+        sql.push(" LIMIT ");
+        sql.param(Value::Int(i64::from(self.limit)));
+        Some(sql.finish())
+    }
+
     /// One row with one integer: how many rows pass the filter, whatever limit and offset are.
     pub fn count(&self) -> Statement {
         let mut sql = Writer::new(&self.collection);
@@ -41,8 +55,16 @@ impl Query {
         self.page(after, (limit, None), |_| true)
     }
 
-    /// Nulls are last where the first key is descending. They are then a page of their own behind the others, so that
-    /// each of the two is one stretch of an index.
+    /// The first sort key, where rows in which it is null come after that key and all rows in which it is not: nulls
+    /// are last where an order descends.
+    fn nulls_to_come(&self, after: &[Value]) -> Option<&SortKey> {
+        let first = self.sort.first()?;
+        let follow = !after.first()?.is_null() && first.descending;
+        (follow && self.collection.fields[first.field].nullable).then_some(first)
+    }
+
+    /// Nulls that are to come are a page of their own behind the others, so that each of the two is one stretch of an
+    /// index.
     fn page(
         &self,
         after: Option<&[Value]>,
@@ -50,13 +72,8 @@ impl Query {
         wanted: impl Fn(usize) -> bool,
     ) -> Statement {
         let mut sql = Writer::new(&self.collection);
-        let first = self.sort.first().filter(|key| {
-            let known = after
-                .and_then(|after| after.first())
-                .is_some_and(|value| !value.is_null());
-            known && key.descending && self.collection.fields[key.field].nullable
-        });
-        let (Some(first), Some(key)) = (first, after) else {
+        let nulls = after.and_then(|key| Some((self.nulls_to_come(key)?, key)));
+        let Some((first, key)) = nulls else {
             self.stretch(&mut sql, &wanted, |sql| {
                 if let Some(key) = after {
                     sql.and_where(&self.filter);
@@ -458,8 +475,8 @@ impl<'c> Writer<'c> {
         self.push(")");
     }
 
-    /// Strictly after `key`: `a >= ?1 AND (a > ?1 OR (a = ?1 AND …))` for each sort key in turn. The first half is
-    /// what lets SQLite start in the middle of an index.
+    /// Strictly after `key`: `a >= ?1 AND (a <> ?1 OR …)` for each sort key in turn. The first half is what lets SQLite
+    /// start in the middle of an index.
     ///
     /// `with_nulls`: rows where the first key is null are meant too, if they come after.
     fn after(&mut self, sort: &[SortKey], key: &[Value], with_nulls: bool) {
@@ -488,7 +505,11 @@ impl<'c> Writer<'c> {
             self.params.push(value.clone());
             if !last && !nulls_follow {
                 self.compared(field, at_or_beyond, number);
-                self.push(" AND ");
+                self.push(" AND (");
+                self.compared(field, " <> ", number);
+                self.push(" OR ");
+                self.after(sort, key, true);
+                return self.push(")");
             }
             self.push("(");
             self.compared(field, beyond, number);

@@ -384,6 +384,9 @@ collections:
             _ => Value::text("2026-01-01T00:00:00.000Z"),
         });
         params.after = Some(key.collect());
+        let before_nulls = params.select_before_nulls();
+        assert_eq!(before_nulls.is_some(), sort == "-due");
+        assert!(before_nulls.is_none_or(|statement| !statement.sql.contains("UNION")));
         let statement = params.select();
         let explained = Statement::new(format!("EXPLAIN QUERY PLAN {}", statement.sql), statement.params);
         let plan: Vec<String> = database

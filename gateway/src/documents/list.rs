@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use alyx_core::{Result, Row, Value};
-use alyx_query::ListParams;
+use alyx_core::{Result, Row, Statement, Value};
+use alyx_query::{ListParams, Query};
 use alyx_schema::write_json;
 use alyx_store::Rows;
 use bytes::Bytes;
@@ -22,13 +22,7 @@ impl Documents {
         deadline: Instant,
     ) -> Result<Bytes> {
         let query = &params.query;
-        let (rows, total) = if params.count {
-            let (rows, total) = self.page_with_total(schema_revision, params, deadline).await?;
-            (rows, Some(total))
-        } else {
-            let reply = self.scan(vec![params.select()], deadline).await?;
-            (first(reply)?, None)
-        };
+        let (rows, total) = self.page(schema_revision, params, deadline).await?;
         let joined = if params.expand.is_empty() {
             None
         } else {
@@ -57,25 +51,59 @@ impl Documents {
         Ok(Bytes::from(out))
     }
 
-    /// The page and its total, both of the same state of the database. Where a total is known from before, the
-    /// changes since then are read beside the page instead of counting again.
-    async fn page_with_total(
+    /// The page, and its total where that is asked for. Nulls at the end of an order are read only for the pages that
+    /// reach them, and then all of the page is of one state of the database.
+    async fn page(
         &self,
         schema_revision: u64,
         params: &ListParams,
         deadline: Instant,
+    ) -> Result<(Rows, Option<u64>)> {
+        if let Some(stretch) = params.select_before_nulls() {
+            let (rows, total) = self.select(stretch, schema_revision, params, deadline).await?;
+            if is_full(&params.query, &rows.rows) {
+                return Ok((rows, total));
+            }
+        }
+        self.select(params.select(), schema_revision, params, deadline)
+            .await
+    }
+
+    async fn select(
+        &self,
+        page: Statement,
+        schema_revision: u64,
+        params: &ListParams,
+        deadline: Instant,
+    ) -> Result<(Rows, Option<u64>)> {
+        if params.count {
+            let counted = self.page_with_total(page, schema_revision, &params.query, deadline);
+            let (rows, total) = counted.await?;
+            return Ok((rows, Some(total)));
+        }
+        let reply = self.scan(vec![page], deadline).await?;
+        Ok((first(reply)?, None))
+    }
+
+    /// The page and its total, both of the same state of the database. Where a total is known from before, the
+    /// changes since then are read beside the page instead of counting again.
+    async fn page_with_total(
+        &self,
+        page: Statement,
+        schema_revision: u64,
+        query: &Query,
+        deadline: Instant,
     ) -> Result<(Rows, u64)> {
-        let query = &params.query;
         if !query.filter.is_local() {
             // Changes of other collections move this total, so it is counted afresh.
-            let reply = self.scan(vec![params.select(), query.count()], deadline).await?;
+            let reply = self.scan(vec![page, query.count()], deadline).await?;
             let [rows, count] = pair(reply)?;
             self.metrics.list_total(false);
             return Ok((rows, counted(&count)?));
         }
         let question = Question::new(schema_revision, query);
         if let Some(known) = self.totals.known(&question) {
-            let statements = vec![params.select(), known.changes_since(query)];
+            let statements = vec![page.clone(), known.changes_since(query)];
             let reply = self.scan(statements, deadline).await?;
             let position = reply.position;
             let [rows, changes] = pair(reply)?;
@@ -85,7 +113,7 @@ impl Documents {
                 return Ok((rows, total));
             }
         }
-        let reply = self.scan(vec![params.select(), query.count()], deadline).await?;
+        let reply = self.scan(vec![page, query.count()], deadline).await?;
         let position = reply.position;
         let [rows, count] = pair(reply)?;
         let total = counted(&count)?;
@@ -103,10 +131,14 @@ fn counted(count: &Rows) -> Result<u64> {
         .ok_or_else(|| no_row("count"))
 }
 
+fn is_full(query: &Query, rows: &[Row]) -> bool {
+    u32::try_from(rows.len()).is_ok_and(|count| count >= query.limit)
+}
+
 /// The cursor of the next page, where there may be one: this one is full, and not known to be the last.
 fn put_next(params: &ListParams, rows: &[Row], total: Option<u64>, out: &mut Vec<u8>) {
     let query = &params.query;
-    let full = u32::try_from(rows.len()).is_ok_and(|count| count >= query.limit);
+    let full = is_full(query, rows);
     let seen = query.offset.saturating_add(u64::from(query.limit));
     let ends = params.after.is_none() && total.is_some_and(|total| total <= seen);
     let last = rows.last().filter(|_| full && !ends);

@@ -41,6 +41,11 @@ impl ListParams {
         self.query.select_from(self.after.as_deref())
     }
 
+    /// The page without the nulls at its end, as [`Query::select_before_nulls`] gives it.
+    pub fn select_before_nulls(&self) -> Option<Statement> {
+        self.query.select_before_nulls(self.after.as_deref()?)
+    }
+
     /// Reads the part of the URL after the `?`.
     ///
     /// # Errors

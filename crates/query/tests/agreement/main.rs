@@ -339,6 +339,14 @@ fn pages_walk_every_row_once_in_the_order_of_memory() {
                 let (mut pages, mut after): (Vec<Row>, Option<Vec<Value>>) = (Vec::new(), None);
                 loop {
                     let found = database.run(&paged.select_from(after.as_deref()));
+                    if let Some(stretch) = after.as_deref().and_then(|key| paged.select_before_nulls(key)) {
+                        let rows = database.run(&stretch);
+                        prop_assert!(found.starts_with(&rows), "{stretch:?}");
+                        let nulls = found[rows.len()..]
+                            .iter()
+                            .all(|row| row[paged.sort[0].field].is_null());
+                        prop_assert!(nulls, "{stretch:?}");
+                    }
                     let Some(last) = found.last() else { break };
                     let cursor = paged.cursor(last).expect("the keys are short");
                     after = Some(paged.read_cursor(&cursor).expect("its own cursor"));
