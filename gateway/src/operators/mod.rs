@@ -187,3 +187,67 @@ fn unknown() -> Error {
         "this API token is not good: it was revoked, has expired, or never was one of this server's",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use alyx_core::{Scopes, SystemClock};
+    use alyx_operators::NewToken;
+    use alyx_store::EmbeddedOptions;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_believed_as_long_as_there_is_news_and_no_longer() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let options = EmbeddedOptions::new(dir.path().join("a.db"));
+        let store = Store::open_embedded(options, |_| {}).expect("opened");
+        let tokens = Tokens::new(store, Arc::new(SystemClock));
+        let new = NewToken {
+            name: "a".to_owned(),
+            scopes: Scopes::parse(["read:*"]).expect("a scope"),
+            expires_in: None,
+        };
+        let made = tokens.rows.create_token(new, soon()).await.expect("made");
+        let identify = async || {
+            let identified = tokens.identify(&made.token, soon()).await;
+            identified.map(|identity| identity.caller)
+        };
+        assert!(matches!(identify().await.expect("good"), Caller::Token(_)));
+        tokens.rows.revoke("a", soon()).await.expect("revoked");
+
+        tokens.is_up_to_date(Instant::now());
+        identify().await.expect("nothing was heard of its end yet");
+        let long_ago = Instant::now()
+            .checked_sub(BELIEVED)
+            .expect("the machine has run for a second");
+        tokens.is_up_to_date(long_ago);
+        assert_eq!(identify().await.expect_err("no news").code(), "INVALID_TOKEN");
+        tokens.is_up_to_date(Instant::now());
+        tokens.forget();
+        assert_eq!(identify().await.expect_err("forgotten").code(), "INVALID_TOKEN");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_used_often_is_noted_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let options = EmbeddedOptions::new(dir.path().join("a.db"));
+        let store = Store::open_embedded(options, |_| {}).expect("opened");
+        let tokens = Tokens::new(store, Arc::new(SystemClock));
+        let known = Known {
+            id: "1".to_owned(),
+            scopes: Scopes::parse(["admin"]).expect("a scope"),
+            operator: None,
+            expires_at: None,
+        };
+        let held = Held::new(known);
+        for (now, noted) in [(1_000, true), (1_001, false), (1_059, false), (1_060, true)] {
+            tokens.note_use(&held, now);
+            let uses = std::mem::take(&mut *tokens.uses.lock());
+            assert_eq!(uses.get("1").copied(), noted.then_some(now), "{now}");
+        }
+    }
+}

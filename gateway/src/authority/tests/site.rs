@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alyx_config::Config;
-use alyx_core::{Account, Caller, Row, Statement, SystemClock, Value};
+use alyx_core::{Account, ApiToken, Caller, Row, Scopes, Statement, SystemClock, Value};
 use alyx_query::{Elsewhere, Filter, Query, SortKey, holds, insert, referring};
 use alyx_rules::{Action, Decision, Facts, Incoming, Rule};
 use alyx_schema::{Collection, RuleTexts, Schema, key_to_json, read_create, read_update};
@@ -66,6 +66,11 @@ pub(super) fn callers() -> Vec<Caller> {
         account("b", "admin", json!({"team": null, "teams": [], "level": 2})),
         account("ab", "user", json!({})),
         Caller::Operator,
+        // Scopes that leave nothing out are limited by the same code as those that do.
+        Caller::Token(Arc::new(ApiToken {
+            id: "t".to_owned(),
+            scopes: Scopes::parse(["read:*", "write:*"]).expect("scopes"),
+        })),
     ]
 }
 
