@@ -339,14 +339,7 @@ fn pages_walk_every_row_once_in_the_order_of_memory() {
                 let (mut pages, mut after): (Vec<Row>, Option<Vec<Value>>) = (Vec::new(), None);
                 loop {
                     let found = database.run(&paged.select_from(after.as_deref()));
-                    if let Some(stretch) = after.as_deref().and_then(|key| paged.select_before_nulls(key)) {
-                        let rows = database.run(&stretch);
-                        prop_assert!(found.starts_with(&rows), "{stretch:?}");
-                        let nulls = found[rows.len()..]
-                            .iter()
-                            .all(|row| row[paged.sort[0].field].is_null());
-                        prop_assert!(nulls, "{stretch:?}");
-                    }
+                    before_nulls(&database, &paged, after.as_deref(), &found)?;
                     let Some(last) = found.last() else { break };
                     let cursor = paged.cursor(last).expect("the keys are short");
                     after = Some(paged.read_cursor(&cursor).expect("its own cursor"));
@@ -365,4 +358,23 @@ fn pages_walk_every_row_once_in_the_order_of_memory() {
             panic!("{}", reason(&failure));
         }
     }
+}
+
+/// What stands in front of the nulls is how the page begins, and nulls are all the rest.
+fn before_nulls(
+    database: &Database,
+    query: &Query,
+    after: Option<&[Value]>,
+    page: &[Row],
+) -> Result<(), TestCaseError> {
+    if let Some(stretch) = after.and_then(|after| query.select_before_nulls(after)) {
+        let rows = database.run(&stretch);
+        prop_assert!(page.starts_with(&rows), "{stretch:?}");
+        let field = query.sort[0].field;
+        prop_assert!(
+            page[rows.len()..].iter().all(|row| row[field].is_null()),
+            "{stretch:?}"
+        );
+    }
+    Ok(())
 }
