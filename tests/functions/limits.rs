@@ -74,6 +74,7 @@ async fn beyond_what_the_workers_and_the_queue_take_calls_are_refused() {
     options.node.max_instances = 1;
     options.node.concurrency = 1;
     options.python = options.node.clone();
+    options.go = options.node.clone();
     let worker = Worker::start("w1", options).await;
     let remote = Remote::with(&[&worker], |options| options.queue = 2).await;
     project.write("gate", GATE);
