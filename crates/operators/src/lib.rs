@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use alyx_core::{Clock, Error, Result, Statement};
-use alyx_store::{Expect, Read, ReadCost, Rows, Store, Write, WriteReply, WriteStep};
+use alyx_store::steps::{must, step, unchanged};
+use alyx_store::{Read, ReadCost, Rows, Store, Write, WriteReply, WriteStep};
 use tokio::sync::OnceCell;
 
 pub use listing::{Listing, OperatorEntry, Revoked, TokenEntry};
@@ -85,25 +86,4 @@ impl std::fmt::Debug for Operators {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Operators").finish_non_exhaustive()
     }
-}
-
-/// A step that may do anything.
-fn step(statement: Statement) -> WriteStep {
-    WriteStep {
-        statement,
-        expect: Expect::Any,
-    }
-}
-
-/// A step that must do something; see [`unchanged`].
-fn must(statement: Statement) -> WriteStep {
-    WriteStep {
-        statement,
-        expect: Expect::Row,
-    }
-}
-
-/// Whether a write failed because a step that [`must`] do something found nothing to do.
-fn unchanged(error: &Error) -> bool {
-    error.code() == "DOCUMENT_NOT_FOUND"
 }

@@ -18,6 +18,7 @@ mod queue;
 mod remote;
 mod statement_text;
 mod stats;
+pub mod steps;
 mod store;
 
 pub use alteration::Alteration;

@@ -27,7 +27,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use alyx_auth::{Names, Network, Policy, Signer};
 use alyx_config::{Auth as Settings, Config};
 use alyx_core::{Clock, Error, ErrorKind, Result, Statement};
-use alyx_store::{Expect, Read, ReadCost, Rows, Store, Write, WriteReply, WriteStep};
+use alyx_store::steps::{must, step, unchanged};
+use alyx_store::{Read, ReadCost, Rows, Store, Write, WriteReply, WriteStep};
 use tokio::sync::{Notify, OnceCell};
 
 pub(crate) use accounts::{Registration, SignedIn};
@@ -181,27 +182,6 @@ impl std::fmt::Debug for Auth {
             .field("signer", &self.signer)
             .finish_non_exhaustive()
     }
-}
-
-/// A step that may do anything.
-fn step(statement: Statement) -> WriteStep {
-    WriteStep {
-        statement,
-        expect: Expect::Any,
-    }
-}
-
-/// A step that must do something; see [`unchanged`].
-fn must(statement: Statement) -> WriteStep {
-    WriteStep {
-        statement,
-        expect: Expect::Row,
-    }
-}
-
-/// Whether a write failed because a step that [`must`] do something found nothing to do.
-fn unchanged(error: &Error) -> bool {
-    error.code() == "DOCUMENT_NOT_FOUND"
 }
 
 fn signer(settings: &Settings) -> Result<Option<Signer>> {
