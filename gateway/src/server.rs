@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alyx_core::{Error, ErrorKind, Result};
+use alyx_service::repoll::Repoll;
 use alyx_service::tasks::{OnEnd, Tasks};
 use axum::body::Body;
 use http::Request;
@@ -226,12 +227,8 @@ fn admit(stream: TcpStream, peer: IpAddr, shared: &Arc<Shared>) {
     // Only costs latency where it fails.
     let _ = stream.set_nodelay(true);
     let shard = shared.app.metrics.connection_opened();
-    shared.connections.spawn_detached(serve_connection(
-        stream,
-        (shard, peer),
-        Arc::clone(shared),
-        permit,
-    ));
+    let connection = serve_connection(stream, (shard, peer), Arc::clone(shared), permit);
+    shared.connections.spawn_detached(Repoll::new(connection));
 }
 
 async fn refuse(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
@@ -306,8 +303,8 @@ where
     F::Output: Send,
 {
     fn execute(&self, future: F) {
-        self.0.spawn_detached(async move {
+        self.0.spawn_detached(Repoll::new(async move {
             let _ = future.await;
-        });
+        }));
     }
 }

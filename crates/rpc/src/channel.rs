@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use alyx_core::{Error, ErrorKind, Result};
+use alyx_service::repoll::Repoll;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -79,6 +80,7 @@ pub fn connect(endpoint: &str, security: &Security) -> Result<Channel> {
 /// Finds out by itself when the peer is gone.
 pub(crate) fn patient(endpoint: Endpoint) -> Endpoint {
     endpoint
+        .executor(Executor)
         .connect_timeout(CONNECT_WITHIN)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PONG_WITHIN)
@@ -86,4 +88,21 @@ pub(crate) fn patient(endpoint: Endpoint) -> Endpoint {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .tcp_nodelay(true)
+}
+
+/// Runs a channel's connections and the pipes of its calls' bodies, which wake themselves for every frame.
+#[derive(Debug, Clone, Copy)]
+struct Executor;
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "tonic's own tasks, which end with their channel"
+        )]
+        tokio::spawn(Repoll::new(future));
+    }
 }

@@ -10,6 +10,7 @@ pub mod function;
 pub mod health;
 pub mod metrics;
 pub mod realtime;
+pub mod repoll;
 pub mod state;
 pub mod tasks;
 pub mod trace;
