@@ -7,6 +7,9 @@ use alyx_core::{format_duration, parse_duration, parse_size};
 
 use crate::model::Config;
 
+/// What the server serves, or may come to serve, at places of its own.
+const TAKEN_MOUNTS: [&str; 6] = ["/api", "/auth", "/functions", "/docs", "/health", "/metrics"];
+
 /// Puts a checked value into the configuration; the word is what the key's wildcard stood for.
 pub(crate) type Set<T> = fn(&mut Config, &str, T);
 
@@ -39,6 +42,8 @@ pub(crate) enum Kind {
     Path(Set<PathBuf>),
     /// `http://` or `https://`.
     Url(Set<String>),
+    /// Where on the site something is served, apart from what the server itself serves.
+    Mount(Set<String>),
     /// One of some words.
     Choice {
         words: &'static [&'static str],
@@ -117,6 +122,10 @@ impl Kind {
                 check(is_url(&text), fail)?;
                 set(config, word, text.trim_end_matches('/').to_owned());
             }
+            Self::Mount(set) => {
+                check(is_free_mount(&text), fail)?;
+                set(config, word, text);
+            }
             Self::Choice { words, set } => {
                 let lower = text.to_ascii_lowercase();
                 let choice = words.iter().find(|choice| **choice == lower).ok_or_else(fail)?;
@@ -161,6 +170,10 @@ impl Kind {
             Self::AnyText(_) | Self::Secret(_) => "text".to_owned(),
             Self::Path(_) => "a path".to_owned(),
             Self::Url(_) => "a URL such as http://localhost:5173".to_owned(),
+            Self::Mount(_) => format!(
+                "a path such as /_admin that begins with `/` and is neither one of {} nor under one of them",
+                TAKEN_MOUNTS.join(", ")
+            ),
             Self::Choice { words, .. } => format!("one of: {}", words.join(", ")),
             Self::List(_) => "a list of words".to_owned(),
         }
@@ -179,6 +192,7 @@ impl Kind {
             Self::Secret(_) => "secret text".to_owned(),
             Self::Path(_) => "path".to_owned(),
             Self::Url(_) => "URL".to_owned(),
+            Self::Mount(_) => "path of the site".to_owned(),
             Self::Choice { words, .. } => words
                 .iter()
                 .map(|word| format!("`{word}`"))
@@ -215,6 +229,18 @@ fn is_url(text: &str) -> bool {
         .iter()
         .any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
         && !text.contains(char::is_whitespace)
+}
+
+/// Whether nothing of the server's own is served there.
+fn is_free_mount(text: &str) -> bool {
+    let path = text.trim_end_matches('/');
+    let is_taken = |taken: &&str| {
+        let rest = path.strip_prefix(*taken);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let has_odd =
+        path.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '\\'));
+    path.starts_with('/') && !path.contains("//") && !has_odd && !TAKEN_MOUNTS.iter().any(is_taken)
 }
 
 fn split_list(text: &str) -> Vec<String> {

@@ -278,6 +278,39 @@ fn keys_for_other_versions_are_accepted_with_one_warning_per_reason() {
 }
 
 #[test]
+fn the_admin_ui_is_served_beside_the_api_and_not_in_its_place() {
+    for path in ["/_admin", "/_admin/", "/apis", "/ops/api"] {
+        let yaml = format!("admin_ui: {{path: '{path}'}}");
+        assert!(load_with(&yaml, &[]).is_ok(), "{path}");
+    }
+    for path in [
+        "/api",
+        "/api/",
+        "/api/admin",
+        "/auth",
+        "/functions/x",
+        "/docs",
+        "/health/live",
+        "/metrics",
+        "_admin",
+        "//x",
+        "/a b",
+        "/a?b",
+        "",
+    ] {
+        let found = problems(&format!("admin_ui:\n  path: '{path}'\n"));
+        assert_eq!(found.len(), 1, "{path}: {found:?}");
+        assert!(found[0].starts_with("2:9: admin_ui.path: "), "{path}: {found:?}");
+        assert!(
+            found[0].contains("such as /_admin that begins with `/`"),
+            "{path}: {found:?}"
+        );
+    }
+    let site = load_with("", &[("ALYX_ADMIN_UI_PATH", "/api")]).expect_err("a path of the API");
+    assert!(site.to_string().contains("ALYX_ADMIN_UI_PATH"), "{site}");
+}
+
+#[test]
 fn variables_are_replaced_everywhere_and_unset_ones_are_problems() {
     let yaml = "server:\n  host: ${HOST}\n  port: ${PORT}\n  cors: {origins: ['https://${HOST}', b]}\n\
                 functions: {env: {KEY: 'k-${TOKEN}', LITERAL: '$${X}'}}\n";

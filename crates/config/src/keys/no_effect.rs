@@ -24,6 +24,7 @@ const DURATION: Kind = Kind::Duration {
     set: |_, _, _| (),
 };
 const TEXT: Kind = Kind::AnyText(|_, _, _| ());
+const MOUNT: Kind = Kind::Mount(|_, _, _| ());
 const SECRET: Kind = Kind::Secret(|_, _, _| ());
 const LIST: Kind = Kind::List(|_, _, _| ());
 
@@ -66,7 +67,7 @@ pub(super) static KEYS: &[Key] = &[
     no_effect("storage.backends.{name}.s3.force_path_style", BOOL, NO_STORAGE)
         .or(&["storage.backends.{name}.force_path_style"]),
     no_effect("admin_ui.enabled", BOOL, NO_ADMIN_UI),
-    no_effect("admin_ui.path", TEXT, NO_ADMIN_UI),
+    no_effect("admin_ui.path", MOUNT, NO_ADMIN_UI),
     no_effect("functions.cpu_limit", NUMBER, NO_CPU_LIMIT).or(&["functions.pool.cpu_limit"]),
     no_effect("functions.pools.{runtime}.image", TEXT, NO_IMAGE),
     no_effect("functions.runtimes.{runtime}.image", TEXT, NO_IMAGE),
