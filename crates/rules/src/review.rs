@@ -1,5 +1,7 @@
 //! What the rules of a schema come to, in words, and what in them is probably not meant so.
 
+mod indexes;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -87,7 +89,9 @@ impl Reviewer<'_> {
             }
         }
         warnings.extend(self.reassignable());
-        warnings.extend(self.unindexed());
+        if let Decision::Filter(filter) = self.decide(Action::Read, &somebody(), Incoming::Nothing) {
+            warnings.extend(indexes::missing(self.collection, &filter));
+        }
         Review {
             collection: self.collection.name.clone(),
             lines,
@@ -133,45 +137,6 @@ impl Reviewer<'_> {
             "`{name}` says who may update a document, and may be set to anybody: add `(!has(data.{name}) || \
              data.{name} == auth.id)` to the update rule, unless documents are to be given away"
         ))
-    }
-
-    /// A read rule that no index serves.
-    fn unindexed(&self) -> Option<String> {
-        let filter = match self.decide(Action::Read, &somebody(), Incoming::Nothing) {
-            Decision::Filter(filter) => filter,
-            Decision::Allow | Decision::Deny => return None,
-        };
-        (!self.is_served(&filter)).then(|| {
-            "no index serves the read rule: a list looks at every document; give `index: true` to the fields that \
-             decide"
-                .to_owned()
-        })
-    }
-
-    fn is_served(&self, filter: &Filter) -> bool {
-        match filter {
-            Filter::And(parts) => parts.iter().any(|part| self.is_served(part)),
-            Filter::Or(parts) => parts.iter().all(|part| self.is_served(part)),
-            Filter::Compare { field, op, .. } => *op != CompareOp::Ne && self.is_indexed(*field),
-            Filter::In { field, .. } | Filter::IsNull { field } => self.is_indexed(*field),
-            Filter::Through(through) => self.is_indexed(through.field),
-            Filter::Exists(exists) => exists.field.is_none_or(|field| self.is_indexed(field)),
-            Filter::Not(_)
-            | Filter::Untrue(_)
-            | Filter::Like { .. }
-            | Filter::Contains { .. }
-            | Filter::JsonContains { .. }
-            | Filter::EndsWith { .. }
-            | Filter::Path { .. }
-            | Filter::Mentions { .. }
-            | Filter::Found { .. } => false,
-        }
-    }
-
-    fn is_indexed(&self, position: usize) -> bool {
-        let field = &self.collection.fields[position];
-        let first = |index: &alyx_schema::Index| index.fields.first() == Some(&position);
-        field.primary || field.unique || field.index || self.collection.indexes.iter().any(first)
     }
 }
 
