@@ -34,7 +34,7 @@ pub(crate) enum Command {
     RealtimeNode(RoleArgs),
     /// Run a function worker of a cluster
     FunctionWorker(RoleArgs),
-    /// Access rules of this folder's schema
+    /// Access rules: of this folder's schema, and what they decide about a document
     #[command(subcommand)]
     Rules(RulesCommand),
     /// Migrations of this folder's project, on its database while no server is running on it
@@ -164,7 +164,7 @@ mod tests {
              `--json` prints their answers as JSON.\n\n\
              The commands `admin` do the same for [operators and API tokens](operators.md), with the same exit codes. With \
              `--server` or `--token` they ask that server; otherwise the server that runs in this folder, or its database \
-             where none does.\n",
+             where none does. So does `rules explain`.\n",
         );
         for command in Cli::command().get_subcommands() {
             describe("alyx", command, &mut page);

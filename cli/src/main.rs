@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Command::Gateway(role) => cluster::run(&role, Role::Gateway),
         Command::RealtimeNode(role) => cluster::run(&role, Role::RealtimeNode),
         Command::FunctionWorker(role) => cluster::run(&role, Role::FunctionWorker),
-        Command::Rules(command) => rules::run(&command),
+        Command::Rules(command) => rules::run(&cli.remote, &command),
         Command::Migrate(command) => migrate::run(&cli.remote, &command),
         Command::Access(command) => access::run(&cli.remote, command),
         Command::Admin(command) => admin::run(&cli.remote, command),

@@ -12,6 +12,7 @@
 mod admin;
 mod apply;
 mod cluster;
+mod explain;
 mod failure;
 mod functions;
 mod grpc;
@@ -28,6 +29,7 @@ mod watch;
 
 pub use admin::AdminApi;
 pub use cluster::{ClusterControl, ClusterOptions};
+pub use explain::explain_rules;
 pub use migrations::RolledBack;
 pub use migrator::{
     CreatedMigration, KnownMigration, Migrated, MigrationPlan, MigrationStatus, Migrator,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alyx_core::{Clock, Error, ErrorKind, Result};
+use alyx_proto::admin::{ExplainRulesRequest, RulesExplanation};
 use alyx_service::health::SharedCheck;
 use alyx_service::state::{self, DesiredState, Function, StateWatch};
 use alyx_service::tasks::Tasks;
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
 use crate::apply::{Served, apply, first_schema, read_schema};
+use crate::explain::explain;
 use crate::failure::chain;
 use crate::functions::{Notice, Scan, Severity, Source};
 use crate::health::{FunctionCheck, SchemaCheck};
@@ -301,6 +303,15 @@ impl ControlPlane {
                 format!("schema revision {id} is not kept; `alyx schema history` lists those that are"),
             )
         })
+    }
+
+    /// What the rules in force let somebody do with a document, and why.
+    ///
+    /// # Errors
+    /// As for [`crate::explain_rules`].
+    pub(crate) async fn explain(&self, request: ExplainRulesRequest) -> Result<RulesExplanation> {
+        let schema = Arc::clone(&self.state.borrow().schema);
+        explain(&self.store, &schema, self.clock.now(), request).await
     }
 
     /// Follows the desired state with the text of its schema.

@@ -9,6 +9,7 @@ mod config;
 mod crash;
 mod docs;
 mod drain;
+mod explain;
 mod functions;
 mod migrate;
 mod oauth;

@@ -162,7 +162,7 @@ fn listing(list: wire::AccessList) -> Listing {
 }
 
 /// Whether a server that was thought to run is not there.
-pub(super) fn is_away(error: &Error) -> bool {
+pub(crate) fn is_away(error: &Error) -> bool {
     matches!(
         error.code(),
         "SERVER_UNREACHABLE" | "ADMIN_UNAUTHENTICATED" | "NO_ADMIN_API"

@@ -11,7 +11,8 @@ use alyx_operators::Revoked;
 use self::answers::{Listed, Over};
 pub(crate) use self::args::AccessCommand;
 use self::args::{CreateArgs, CreateTokenArgs, RevokeArgs};
-use self::desk::{Desk, Wanted, is_away};
+pub(crate) use self::desk::is_away;
+use self::desk::{Desk, Wanted};
 use crate::admin::{RemoteArgs, Server, print};
 use crate::failure::Failure;
 use crate::way::Way;
@@ -56,13 +57,16 @@ async fn find(config: &Config) -> Result<Desk> {
     }
     match database::open(config, |_| {}).await {
         Ok(store) => Ok(Desk::of(store)),
-        Err(error) if error.code() == "DATABASE_IN_USE" => in_use(config, &error),
+        Err(error) if error.code() == "DATABASE_IN_USE" => in_use(config, &error).map(Desk::Server),
         Err(error) => Err(error),
     }
 }
 
-/// A server uses the database; the configuration may say how it is reached.
-fn in_use(config: &Config, error: &Error) -> Result<Desk> {
+/// The server that uses the database, where the configuration says how it is reached.
+///
+/// # Errors
+/// `DATABASE_IN_USE` where it does not.
+pub(crate) fn in_use(config: &Config, error: &Error) -> Result<Server> {
     let admin = &config.admin;
     let Some(token) = &admin.token else {
         let message = format!(
@@ -72,8 +76,7 @@ fn in_use(config: &Config, error: &Error) -> Result<Desk> {
         return Err(Error::new(error.kind(), "DATABASE_IN_USE", message));
     };
     let scheme = if admin.tls.is_some() { "https" } else { "http" };
-    let server = Server::at(&format!("{scheme}://{}", admin.listen), token.expose(), None)?;
-    Ok(Desk::Server(server))
+    Server::at(&format!("{scheme}://{}", admin.listen), token.expose(), None)
 }
 
 async fn carry_out(desk: &Desk, remote: &RemoteArgs, command: &AccessCommand) -> Result<()> {

@@ -1,5 +1,8 @@
 //! `alyx rules`: what the access rules of a schema come to.
 
+mod explain;
+mod explanation;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +11,8 @@ use alyx_rules::{Action, Review, RuleSet, read_schema, review};
 use alyx_schema::{Collection, Schema};
 use clap::{Args, Subcommand};
 
+use self::explain::ExplainArgs;
+use crate::admin::RemoteArgs;
 use crate::failure::Failure;
 
 /// Looks at rules.
@@ -15,6 +20,8 @@ use crate::failure::Failure;
 pub(crate) enum RulesCommand {
     /// Show who may do what with the documents of each collection, and what is probably not meant so
     Check(CheckArgs),
+    /// Show what the rules let somebody do with a document, and what in them denies
+    Explain(ExplainArgs),
 }
 
 #[derive(Debug, Args)]
@@ -25,8 +32,11 @@ pub(crate) struct CheckArgs {
 }
 
 /// Prints what was found. It is no failure to have warnings.
-pub(crate) fn run(command: &RulesCommand) -> Result<(), Failure> {
-    let RulesCommand::Check(args) = command;
+pub(crate) fn run(remote: &RemoteArgs, command: &RulesCommand) -> Result<(), Failure> {
+    let args = match command {
+        RulesCommand::Check(args) => args,
+        RulesCommand::Explain(args) => return explain::run(remote, args),
+    };
     let path = args.schema.clone().unwrap_or_else(|| {
         let usual = Path::new("schema.yaml");
         let other = Path::new("schema.yml");

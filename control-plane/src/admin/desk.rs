@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use alyx_core::{Error, ErrorKind, Result};
 use alyx_proto::admin::{
-    ApplySchemaRequest, ClusterStatus, DrainNodeRequest, DrainReply, FunctionList, GetSchemaRequest,
-    GetStatusRequest, ListFunctionsRequest, ListNodesRequest, ListSchemaRevisionsRequest, Node, NodeList,
-    PlanSchemaRequest, SchemaHistory, SchemaPlan, SchemaRevision, Trouble, UndrainNodeRequest,
+    ApplySchemaRequest, ClusterStatus, DrainNodeRequest, DrainReply, ExplainRulesRequest, FunctionList,
+    GetSchemaRequest, GetStatusRequest, ListFunctionsRequest, ListNodesRequest, ListSchemaRevisionsRequest,
+    Node, NodeList, PlanSchemaRequest, RulesExplanation, SchemaHistory, SchemaPlan, SchemaRevision, Trouble,
+    UndrainNodeRequest,
 };
 use alyx_service::health::Status;
 use alyx_service::state::ControlPlane as _;
@@ -173,6 +174,10 @@ impl Lead {
                 .map(|function| convert::function(function))
                 .collect(),
         })
+    }
+
+    pub(super) async fn explain_rules(&self, request: ExplainRulesRequest) -> Result<RulesExplanation> {
+        self.plane().explain(request).await
     }
 }
 

@@ -16,10 +16,10 @@ use alyx_proto::admin::admin_client::AdminClient;
 use alyx_proto::admin::admin_server::{Admin, AdminServer};
 use alyx_proto::admin::{
     AccessList, AccessRevoked, ApplySchemaRequest, ClusterStatus, CreateApiTokenRequest,
-    CreateOperatorRequest, CreatedApiToken, DrainNodeRequest, DrainReply, FunctionList, GetSchemaRequest,
-    GetStatusRequest, ListAccessRequest, ListFunctionsRequest, ListNodesRequest, ListSchemaRevisionsRequest,
-    NodeList, Operator, PlanSchemaRequest, RevokeAccessRequest, SchemaHistory, SchemaPlan, SchemaRevision,
-    UndrainNodeRequest,
+    CreateOperatorRequest, CreatedApiToken, DrainNodeRequest, DrainReply, ExplainRulesRequest, FunctionList,
+    GetSchemaRequest, GetStatusRequest, ListAccessRequest, ListFunctionsRequest, ListNodesRequest,
+    ListSchemaRevisionsRequest, NodeList, Operator, PlanSchemaRequest, RevokeAccessRequest, RulesExplanation,
+    SchemaHistory, SchemaPlan, SchemaRevision, UndrainNodeRequest,
 };
 use alyx_rpc::{ApiTokens, Channel, MAX_MESSAGE_BYTES, Security, to_status};
 use tonic::service::Routes;
@@ -141,6 +141,7 @@ handlers! {
         apply_schema(ApplySchemaRequest) -> SchemaPlan;
         list_schema_revisions(ListSchemaRevisionsRequest) -> SchemaHistory;
         list_functions(ListFunctionsRequest) -> FunctionList;
+        explain_rules(ExplainRulesRequest) -> RulesExplanation;
     }
     access {
         create_operator(CreateOperatorRequest) -> Operator;

@@ -36,6 +36,58 @@ pub fn holds(collection: &Collection, filter: &Filter) -> Statement {
     sql.finish()
 }
 
+/// The way from one document to a field of another, over references.
+#[derive(Debug, Clone)]
+pub struct Way<'w> {
+    /// Where it begins.
+    pub collection: &'w Collection,
+    /// The field that the first document is known by.
+    pub target: usize,
+    /// What that field has. Never null.
+    pub key: Value,
+    /// References to follow: the field that refers, and the collection and field that it refers to.
+    pub hops: &'w [(usize, &'w Collection, usize)],
+    /// The field at the end.
+    pub field: usize,
+}
+
+/// The value at the end of the way; no row where a document on it is not there.
+pub fn value_at(way: &Way<'_>) -> Statement {
+    let mut sql = Writer::new(way.collection);
+    sql.value_at(way, way.hops, way.field);
+    sql.finish()
+}
+
+impl Writer<'_> {
+    /// The inner `t` of each step hides the outer one, which is not needed there.
+    fn value_at(&mut self, way: &Way<'_>, hops: &[(usize, &Collection, usize)], field: usize) {
+        let (collection, target) = match hops.last() {
+            Some((_, collection, target)) => (*collection, *target),
+            None => (way.collection, way.target),
+        };
+        self.push("SELECT ");
+        self.inside(collection, |sql| {
+            sql.column(field);
+            sql.push(" FROM ");
+            sql.table();
+            sql.push(" AS t WHERE ");
+            sql.column(target);
+            sql.push(" = ");
+            match hops.split_last() {
+                Some(((from, ..), before)) => {
+                    sql.push("(");
+                    sql.value_at(way, before, *from);
+                    sql.push(")");
+                }
+                None => {
+                    sql.param(way.key.clone());
+                }
+            }
+            sql.push(" LIMIT 1");
+        });
+    }
+}
+
 /// Those of the values of the part's field for which it holds: one row of one value for each, or several equal ones. At
 /// least one value, none of them null; where the part has no field, one row of null if it holds, whatever the values.
 /// It is a part of a filter over `collection` in normal form.

@@ -27,7 +27,7 @@ mod statements;
 pub use aggregate::{Aggregate, AggregateSort, Bucket, Figure, Function, Group, Measure, SortBy};
 pub use ast::{CompareOp, Exists, Filter, JsonNeedle, PathTest, Query, SortKey, Through};
 pub use canonical::equality_keys;
-pub use conditions::{documents_unchanged, holds, passes, query_unchanged, referring};
+pub use conditions::{Way, documents_unchanged, holds, passes, query_unchanged, referring, value_at};
 pub use elsewhere::Elsewhere;
 pub use expand::Expand;
 pub use json_path::{JsonPath, Step};

@@ -428,7 +428,7 @@ impl<'c> Writer<'c> {
     }
 
     /// Writes about another collection.
-    fn inside(&mut self, collection: &Collection, write: impl FnOnce(&mut Writer<'_>)) {
+    pub(crate) fn inside(&mut self, collection: &Collection, write: impl FnOnce(&mut Writer<'_>)) {
         let mut inner = Writer {
             collection,
             sql: std::mem::take(&mut self.sql),

@@ -65,6 +65,11 @@ const ROWS: &[(&str, Caller)] = &[
         Caller::Operator(Permission::Observe),
     ),
     (
+        // It tells values of documents and of accounts.
+        "/alyx.admin.v1.Admin/ExplainRules",
+        Caller::Operator(Permission::Administer),
+    ),
+    (
         "/alyx.admin.v1.Admin/CreateOperator",
         Caller::Operator(Permission::Administer),
     ),
@@ -153,7 +158,13 @@ mod tests {
         assert_eq!(with(Permission::Observe), observe);
         assert_eq!(with(Permission::Nodes), ["DrainNode", "UndrainNode"]);
         assert_eq!(with(Permission::Deploy), ["ApplySchema"]);
-        let administer = ["CreateOperator", "CreateApiToken", "ListAccess", "RevokeAccess"];
+        let administer = [
+            "ExplainRules",
+            "CreateOperator",
+            "CreateApiToken",
+            "ListAccess",
+            "RevokeAccess",
+        ];
         assert_eq!(with(Permission::Administer), administer);
     }
 

@@ -254,12 +254,12 @@ impl<'f> Evaluator<'f> {
             };
             parts.push(has_value(&exists.collection, *field, &value));
         }
-        let Some((stored, target)) = &exists.link else {
+        let Some(link) = &exists.link else {
             return folded_exists(&exists.collection, and(parts));
         };
-        match self.stored(stored) {
+        match self.stored(&link.stored) {
             Outcome::Known(value) => {
-                parts.push(has_value(&exists.collection, *target, &value));
+                parts.push(has_value(&exists.collection, link.field, &value));
                 folded_exists(&exists.collection, and(parts))
             }
             Outcome::Stored(reference) => {
@@ -267,7 +267,7 @@ impl<'f> Evaluator<'f> {
                 if filter == Filter::FALSE {
                     return Outcome::Known(Val::Bool(false));
                 }
-                folded(reference.linked(exists, *target, filter))
+                folded(reference.linked(exists, link.field, filter))
             }
             Outcome::Condition(_) | Outcome::Fault => Outcome::Fault,
         }

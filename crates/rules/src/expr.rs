@@ -181,9 +181,19 @@ impl Macro {
 pub(crate) struct ExistsExpr {
     pub(crate) collection: Arc<Collection>,
     /// The stored value that a field must equal.
-    pub(crate) link: Option<(Stored, usize)>,
+    pub(crate) link: Option<Link>,
     /// The known values that fields must equal.
     pub(crate) known: Vec<(usize, Expr)>,
+}
+
+/// The stored value that a field of `exists()` must equal.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub(crate) stored: Stored,
+    /// The field of the other collection.
+    pub(crate) field: usize,
+    /// Where the value stands in the rule.
+    pub(crate) span: Span,
 }
 
 /// The way to a stored value.

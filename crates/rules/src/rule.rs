@@ -10,6 +10,7 @@ use alyx_schema::{Collection, Schema};
 
 use crate::bind::{Bound, bind};
 use crate::eval::Evaluator;
+use crate::expr::Expr;
 use crate::problem::Problem;
 
 /// What is done to a document.
@@ -150,6 +151,10 @@ impl Rule {
     /// As it is written.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    pub(crate) fn expr(&self) -> &Expr {
+        &self.bound.expr
     }
 
     /// Whether it looks at the time of day: what it decides may change without anybody's doing.

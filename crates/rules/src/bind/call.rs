@@ -6,7 +6,7 @@ use regex::RegexBuilder;
 
 use super::access::NAMES;
 use super::{Binder, Binding, Part, meant, part, problem};
-use crate::expr::{ExistsExpr, Function, Kind, Macro, Node, Shape, Style};
+use crate::expr::{ExistsExpr, Function, Kind, Link, Macro, Node, Shape, Style};
 use crate::problem::Problem;
 use crate::syntax::{Ast, AstKind, Span};
 use crate::value::Val;
@@ -225,7 +225,11 @@ impl Binder<'_> {
                 Ok(())
             }
             (Shape::Stored(Kind::Text | Kind::Number), Node::Stored(stored)) if found.link.is_none() => {
-                found.link = Some((stored, position));
+                found.link = Some(Link {
+                    stored,
+                    field: position,
+                    span: value.span,
+                });
                 Ok(())
             }
             (Shape::Stored(_), Node::Stored(_)) if found.link.is_some() => {

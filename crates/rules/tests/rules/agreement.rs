@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use alyx_core::{Caller, Row, Statement, Value};
 use alyx_query::{Filter, Query, SortKey, holds, insert};
-use alyx_rules::{Action, Decision, Facts, Rule};
+use alyx_rules::{Action, Came, Decision, Facts, Rule};
 use alyx_schema::{Collection, Schema};
 use cel::{Context, Program, Value as Cel};
 use proptest::collection::vec;
@@ -15,7 +15,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value as Json, json};
 
-use crate::support::{Database, account, collection, now, schema};
+use crate::support::{Database, account, collection, explained, now, schema};
 
 /// Databases, each with some rules.
 const CASES: u32 = 250;
@@ -489,6 +489,17 @@ fn every_way_to_decide_agrees_with_cel() {
                 };
                 prop_assert_eq!(known, oracle, "known: {:?} {:?} {:?}", texts, caller, row);
             }
+            let why = explained(&database, &rule, (&items, &facts), &rows[0][0]);
+            prop_assert_eq!(why.allowed, by_sql.contains(&rows[0][0]), "{:?}", texts);
+            let parts = (why.root.came == Came::True, why.because().is_empty());
+            prop_assert_eq!(
+                parts,
+                (why.allowed, why.allowed),
+                "why: {:?} {:?} {:?}",
+                texts,
+                caller,
+                why
+            );
         }
         Ok(())
     });

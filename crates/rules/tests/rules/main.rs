@@ -2,6 +2,7 @@
 
 mod agreement;
 mod decisions;
+mod explained;
 mod problems;
 mod reviewed;
 mod support;

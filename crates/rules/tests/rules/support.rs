@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use alyx_core::{Account, Caller, Row, Statement, Value};
-use alyx_rules::{Action, Decision, Facts, Rule};
+use alyx_rules::{Action, Decision, Explained, Facts, Rule};
 use alyx_schema::{Collection, Schema};
 use serde_json::{Map, Value as Json};
 
@@ -77,6 +77,25 @@ pub(crate) fn read(text: &str, caller: &Caller) -> Decision {
     let schema = schema();
     let rule = compiled(&schema, Action::Read, text);
     rule.decide(&collection(&schema, "items"), &Facts::of(caller, now()))
+}
+
+/// Why the rule decides as it does about the document with that key.
+pub(crate) fn explained(
+    database: &Database,
+    rule: &Rule,
+    (collection, facts): (&Arc<Collection>, &Facts<'_>),
+    key: &Value,
+) -> Explained {
+    let drawing = rule.draw(collection, facts, key);
+    let first = |statement| {
+        database
+            .run(statement)
+            .first()
+            .and_then(|row| row.first())
+            .cloned()
+    };
+    let answers: Vec<Option<Value>> = drawing.statements().iter().map(first).collect();
+    drawing.answered(&answers)
 }
 
 /// A database in memory with the tables of a schema.
