@@ -21,6 +21,7 @@ use crate::frontend::Frontend;
 use crate::metrics::Metrics;
 use crate::operators::Tokens;
 use crate::realtime::Hub;
+use crate::request_log::RequestLog;
 use crate::transactions::{Engine, Registry};
 
 /// The gateway's shared state; a clone is one reference count.
@@ -77,6 +78,8 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     /// The access rules of the schema that is served.
     pub(crate) rules: RuleCache,
+    /// The last requests.
+    pub(crate) requests: RequestLog,
     /// The other gateways of a cluster.
     pub(crate) peers: SharedPeers,
     /// Open transactions.

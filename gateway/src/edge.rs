@@ -5,14 +5,14 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use alyx_core::{Error, TraceContext};
 use alyx_operators::is_api_token;
 use alyx_service::trace;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -25,6 +25,7 @@ use crate::cors::Cors;
 use crate::envelope::{self, PendingFailure, Reply};
 use crate::metrics::ShardId;
 use crate::request_id::{RequestTag, X_REQUEST_ID};
+use crate::request_log::{Answered, Noted, Who};
 use crate::route::{Matched, Route};
 use crate::routes::{self, Context};
 
@@ -43,6 +44,8 @@ struct Arrival<'a> {
     started: Instant,
     /// Who holds the connection.
     peer: IpAddr,
+    /// Filled in once it is known who asks.
+    who: &'a OnceLock<Who>,
 }
 
 /// What stands between connections and handlers.
@@ -77,16 +80,22 @@ impl Edge {
         let method = request.method().clone();
         let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
 
+        let noted = self.note(route, &request, peer);
+        let who = OnceLock::new();
         let arrival = Arrival {
             tag: &tag,
             started,
             peer,
+            who: &who,
         };
         let answered = AssertUnwindSafe(self.dispatch(route, request, arrival));
-        let mut reply = match answered.catch_unwind().await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(error)) => envelope::failed(&error, &tag),
-            Err(panic) => panicked(panic.as_ref(), &tag),
+        let (mut reply, error) = match answered.catch_unwind().await {
+            Ok(Ok(reply)) => (reply, None),
+            Ok(Err(error)) => (envelope::failed(&error, &tag), Some(error)),
+            Err(panic) => {
+                let error = panicked(panic.as_ref());
+                (envelope::failed(&error, &tag), Some(error))
+            }
         };
         let headers = reply.headers_mut();
         self.cors.decorate(origin, headers);
@@ -97,7 +106,24 @@ impl Edge {
             .metrics
             .request_ended(shard, (route, &method), status, duration);
         log_access(&tag, &method, route, path.as_deref(), status, duration);
+        if let Some(noted) = noted {
+            let answered = Answered {
+                id: tag.as_str(),
+                status,
+                duration,
+                bytes_out: reply.body().size_hint().exact(),
+                who: who.get(),
+                error_code: error.as_ref().map(Error::code),
+            };
+            self.app.requests.push(noted, &answered);
+        }
         reply
+    }
+
+    /// What operators may look up of the request afterwards.
+    fn note(&self, route: Route, request: &Request<Body>, peer: IpAddr) -> Option<Noted> {
+        let client = routes::client_of(&self.app, request.headers(), peer);
+        Noted::of(route, request, self.app.clock.now(), client)
     }
 
     async fn dispatch(
@@ -123,6 +149,9 @@ impl Edge {
             return Ok(reply);
         }
         let identity = identify(&self.app, route, (request.headers(), request.uri())).await?;
+        if let Some(who) = Who::of(&identity) {
+            let _ = arrival.who.set(who);
+        }
         let context = Context {
             app: &self.app,
             tag,
@@ -175,6 +204,9 @@ impl Edge {
             | Route::AdminOperator
             | Route::AdminTokens
             | Route::AdminToken
+            | Route::AdminLogs
+            | Route::AdminLogStats
+            | Route::AdminLogClear
             | Route::Config
             | Route::Health
             | Route::Live
@@ -264,13 +296,13 @@ async fn in_envelope(mut reply: Response<Body>, tag: &RequestTag) -> Reply {
     Response::from_parts(parts, refused.into_body())
 }
 
-fn panicked(panic: &(dyn Any + Send), tag: &RequestTag) -> Reply {
+fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default();
-    envelope::failed(&Error::internal(format!("a handler panicked: {text}")), tag)
+    Error::internal(format!("a handler panicked: {text}"))
 }
 
 fn log_access(

@@ -26,6 +26,7 @@ mod openapi;
 mod operators;
 mod realtime;
 mod request_id;
+mod request_log;
 mod route;
 mod routes;
 mod server;
@@ -61,6 +62,7 @@ use crate::frontend::Frontend;
 use crate::metrics::Metrics;
 use crate::operators::Tokens;
 use crate::realtime::{Hub, HubParts, Limits};
+use crate::request_log::RequestLog;
 use crate::route::Route;
 use crate::server::{Listeners, Server};
 use crate::transactions::{Engine, Registry};
@@ -158,6 +160,7 @@ impl Gateway {
             engine,
             peers,
             rules: RuleCache::default(),
+            requests: RequestLog::default(),
             transactions,
             frontend,
         });

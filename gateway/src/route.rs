@@ -52,6 +52,9 @@ pub(crate) enum Route {
     AdminOperator,
     AdminTokens,
     AdminToken,
+    AdminLogs,
+    AdminLogStats,
+    AdminLogClear,
     Config,
     OpenApi,
     Docs,
@@ -68,7 +71,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// Every route, in the order of the discriminants.
-    pub(crate) const ALL: [Self; 48] = [
+    pub(crate) const ALL: [Self; 51] = [
         Self::Collection,
         Self::Document,
         Self::Batch,
@@ -107,6 +110,9 @@ impl Route {
         Self::AdminOperator,
         Self::AdminTokens,
         Self::AdminToken,
+        Self::AdminLogs,
+        Self::AdminLogStats,
+        Self::AdminLogClear,
         Self::Config,
         Self::OpenApi,
         Self::Docs,
@@ -160,6 +166,9 @@ impl Route {
             Self::AdminOperator => "/api/admin/operators/{who}",
             Self::AdminTokens => "/api/admin/tokens",
             Self::AdminToken => "/api/admin/tokens/{name}",
+            Self::AdminLogs => "/api/admin/logs",
+            Self::AdminLogStats => "/api/admin/logs/stats",
+            Self::AdminLogClear => "/api/admin/logs/clear",
             Self::Config => "/api/config",
             Self::OpenApi => "/api/openapi.json",
             Self::Docs => "/docs",
@@ -193,7 +202,8 @@ impl Route {
             | Self::AuthMagicLogin
             | Self::AuthOAuthLogin
             | Self::AdminLogin
-            | Self::AdminLogout => "POST, OPTIONS",
+            | Self::AdminLogout
+            | Self::AdminLogClear => "POST, OPTIONS",
             Self::AuthMe | Self::AuthSessions => "GET, HEAD, DELETE, OPTIONS",
             Self::AuthOAuthCallback | Self::AuthIdentities | Self::AdminOperators | Self::AdminTokens => {
                 "GET, HEAD, POST, OPTIONS"
@@ -208,6 +218,8 @@ impl Route {
             | Self::Functions
             | Self::FunctionStats
             | Self::AuthStatus
+            | Self::AdminLogs
+            | Self::AdminLogStats
             | Self::AuthKeys
             | Self::AuthProviders
             | Self::AuthOAuth
@@ -263,7 +275,9 @@ impl Route {
             | Self::AdminOperators
             | Self::AdminOperator
             | Self::AdminTokens
-            | Self::AdminToken => Requirement::Operator(Permission::Administer),
+            | Self::AdminToken
+            | Self::AdminLogClear => Requirement::Operator(Permission::Administer),
+            Self::AdminLogs | Self::AdminLogStats => Requirement::Operator(Permission::Observe),
             Self::FunctionStats => Requirement::OperatorOrDev(Permission::Observe),
             Self::FunctionReload => Requirement::OperatorOrDev(Permission::Deploy),
             Self::Functions
@@ -363,6 +377,9 @@ impl<'a> Matched<'a> {
             (Some("admin"), Some("operators"), Some(who)) if !who.is_empty() => Route::AdminOperator,
             (Some("admin"), Some("tokens"), None) => Route::AdminTokens,
             (Some("admin"), Some("tokens"), Some(name)) if !name.is_empty() => Route::AdminToken,
+            (Some("admin"), Some("logs"), None) => Route::AdminLogs,
+            (Some("admin"), Some("logs"), Some("stats")) => Route::AdminLogStats,
+            (Some("admin"), Some("logs"), Some("clear")) => Route::AdminLogClear,
             (Some("config"), None, None) => Route::Config,
             (Some("openapi.json"), None, None) => Route::OpenApi,
             (Some("docs"), _, _) => Route::ApiDocs,
@@ -468,6 +485,9 @@ mod tests {
         for (path, route) in [
             ("/api/admin", Route::UnknownApi),
             ("/api/admin/nothing", Route::UnknownApi),
+            ("/api/admin/logs/", Route::AdminLogs),
+            ("/api/admin/logs/stats", Route::AdminLogStats),
+            ("/api/admin/logs/7", Route::UnknownApi),
             ("/api/collections/notes/7/8", Route::UnknownApi),
             ("/api", Route::UnknownApi),
             ("/api/", Route::UnknownApi),
@@ -541,7 +561,12 @@ mod tests {
                 "/api/admin/operators/{who}",
                 "/api/admin/tokens",
                 "/api/admin/tokens/{name}",
+                "/api/admin/logs/clear",
             ]
+        );
+        assert_eq!(
+            with(Requirement::Operator(Permission::Observe)),
+            ["/api/admin/logs", "/api/admin/logs/stats"]
         );
         assert_eq!(
             with(Requirement::OperatorOrDev(Permission::Observe)),

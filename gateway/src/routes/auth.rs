@@ -1,14 +1,17 @@
 //! `/api/auth`: accounts and sessions.
 
+use std::net::IpAddr;
+
 use alyx_core::{Error, ErrorKind, Result};
 use axum::body::Body;
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Context;
+use crate::app::AppState;
 use crate::auth::{Credentials, Device, MailProof, Purpose, Registration, bearer, no_such_session, read};
 use crate::envelope::{self, Reply};
 use crate::route::decode;
@@ -217,15 +220,16 @@ pub(super) fn device(context: Context<'_>, parts: &Parts) -> Device {
         .headers
         .get(USER_AGENT)
         .and_then(|value| value.to_str().ok());
-    let forwarded = parts.headers.get_all(FORWARDED_FOR).iter();
-    let forwarded: Vec<&str> = forwarded.filter_map(|value| value.to_str().ok()).collect();
     // Routes of accounts are never handed over between gateways; were one, all of them would count as one address.
     let peer = context.peer.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-    let trusted = context.app.auth.trusted_proxies();
-    Device::new(
-        agent,
-        alyx_auth::client_address(peer, forwarded.into_iter(), trusted),
-    )
+    Device::new(agent, client_of(context.app, &parts.headers, peer))
+}
+
+/// The address of the client behind `peer`, as far as proxies are trusted.
+pub(crate) fn client_of(app: &AppState, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    let forwarded = headers.get_all(FORWARDED_FOR).iter();
+    let forwarded: Vec<&str> = forwarded.filter_map(|value| value.to_str().ok()).collect();
+    alyx_auth::client_address(peer, forwarded.into_iter(), app.auth.trusted_proxies())
 }
 
 fn no_refresh_token() -> Error {

@@ -5,11 +5,13 @@ mod auth;
 mod batch;
 mod collections;
 mod functions;
+mod logs;
 mod oauth;
 mod ops;
 mod transactional;
 mod transactions;
 
+pub(crate) use auth::client_of;
 pub(crate) use ops::figures;
 
 use std::net::IpAddr;
@@ -171,6 +173,9 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
         Route::AdminOperators => admin::operators(context, &parts, body).await,
         Route::AdminTokens => admin::tokens(context, &parts, body).await,
         Route::AdminOperator | Route::AdminToken => admin::revoke(context, matched.second).await,
+        Route::AdminLogs => logs::list(context, parts.uri.query()),
+        Route::AdminLogStats => Ok(logs::stats(context)),
+        Route::AdminLogClear => Ok(logs::clear(context)),
         Route::Config => Ok(ops::config(context)),
         Route::Health => Ok(ops::health(context).await),
         Route::Live => Ok(ops::live()),

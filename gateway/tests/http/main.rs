@@ -13,6 +13,7 @@ mod documents;
 mod edge;
 mod frontend;
 mod functions;
+mod logs;
 mod mails;
 mod operators;
 mod preconditions;

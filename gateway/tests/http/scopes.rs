@@ -220,6 +220,24 @@ const ROWS: &[Row] = &[
         "/api/admin/tokens/nobody",
         Scopes(&[]),
     ),
+    (
+        "/api/admin/logs",
+        "GET",
+        "/api/admin/logs",
+        Scopes(&["admin:read", "admin:nodes", "deploy"]),
+    ),
+    (
+        "/api/admin/logs/stats",
+        "GET",
+        "/api/admin/logs/stats",
+        Scopes(&["admin:read", "admin:nodes", "deploy"]),
+    ),
+    (
+        "/api/admin/logs/clear",
+        "POST",
+        "/api/admin/logs/clear",
+        Scopes(&[]),
+    ),
     ("/api/config", "GET", "/api/config", Anybody),
     ("/api/openapi.json", "GET", "/api/openapi.json", Anybody),
     ("/docs", "GET", "/docs", Anybody),
@@ -362,7 +380,7 @@ async fn what_operators_do_is_closed_to_accounts_and_to_nobody() {
         assert_eq!(user.refusal(), (403, "FORBIDDEN".to_owned()), "{method} {path}");
         count += 1;
     }
-    assert_eq!(count, 10);
+    assert_eq!(count, 13);
 }
 
 #[tokio::test]
