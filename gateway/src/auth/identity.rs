@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alyx_auth::{TokenError, TokenKind};
+use alyx_auth::{Claims, TokenError, TokenKind};
 use alyx_core::{Account, ApiToken, Caller, Error, ErrorKind, Permission, Result};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -17,6 +17,8 @@ use super::tables::{User, user_by_session};
 
 /// Sessions that are remembered.
 const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+/// Tokens whose signature need not be checked again.
+const MAX_CHECKED: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 /// How long what is remembered is believed without news of changes.
 const BELIEVED: Duration = Duration::from_millis(800);
 
@@ -110,18 +112,20 @@ impl Auth {
         let Some(signer) = &self.signer else {
             return Ok(Identity::default());
         };
+        let (now, digest) = (self.now(), blake3::hash(token.as_bytes()));
+        if let Some((account, expires)) = self.remembered.checked(&digest, now) {
+            return Ok(signed_in(account, expires));
+        }
         let claims = signer
-            .verify(token, TokenKind::Access, self.now())
+            .verify(token, TokenKind::Access, now)
             .map_err(token_refused)?;
         let account = self.account_of(&claims.sid, deadline).await?;
         let account = account.filter(|account| account.id == claims.sub);
         let account =
             account.ok_or_else(|| refuse("TOKEN_REVOKED", "this session has ended: sign in again"))?;
-        Ok(Identity {
-            caller: Caller::Account(account),
-            expires: Some(claims.exp),
-            ..Identity::default()
-        })
+        let identity = signed_in(account, claims.exp);
+        self.remembered.was_checked(digest, claims.into());
+        Ok(identity)
     }
 
     async fn account_of(&self, session: &str, deadline: Instant) -> Result<Option<Arc<Account>>> {
@@ -149,6 +153,31 @@ impl Auth {
     }
 }
 
+fn signed_in(account: Arc<Account>, expires: u64) -> Identity {
+    Identity {
+        caller: Caller::Account(account),
+        expires: Some(expires),
+        ..Identity::default()
+    }
+}
+
+/// What a token says whose signature was good. It says so for ever; whether its session is good is another question.
+struct Checked {
+    session: String,
+    account: String,
+    expires: u64,
+}
+
+impl From<Claims> for Checked {
+    fn from(claims: Claims) -> Self {
+        Self {
+            session: claims.sid,
+            account: claims.sub,
+            expires: claims.exp,
+        }
+    }
+}
+
 /// Sessions that were looked up, as long as nothing is heard of them.
 pub(super) struct Remembered {
     inner: Mutex<Inner>,
@@ -156,6 +185,8 @@ pub(super) struct Remembered {
 
 struct Inner {
     sessions: LruCache<String, Arc<Account>>,
+    /// By the digest of the token.
+    tokens: LruCache<blake3::Hash, Checked>,
     /// When all changes were last known.
     told: Option<Instant>,
     /// Counts what was forgotten: an account that was read before may be the one of before.
@@ -166,6 +197,7 @@ impl Default for Remembered {
     fn default() -> Self {
         let inner = Inner {
             sessions: LruCache::new(MAX_REMEMBERED),
+            tokens: LruCache::new(MAX_CHECKED),
             told: None,
             generation: 0,
         };
@@ -185,6 +217,26 @@ impl Remembered {
         let believed = inner.told.is_some_and(|told| told.elapsed() < BELIEVED);
         let account = inner.sessions.get(session).cloned();
         account.filter(|_| believed)
+    }
+
+    /// The account of a token that was checked before and is good now, and until when it is.
+    fn checked(&self, digest: &blake3::Hash, now: u64) -> Option<(Arc<Account>, u64)> {
+        let mut inner = self.inner.lock();
+        let Inner {
+            sessions,
+            tokens,
+            told,
+            ..
+        } = &mut *inner;
+        let token = tokens.get(digest).filter(|token| now < token.expires)?;
+        let account = sessions.get(&token.session)?;
+        // The session may have become another's.
+        let good = account.id == token.account && told.is_some_and(|told| told.elapsed() < BELIEVED);
+        good.then(|| (Arc::clone(account), token.expires))
+    }
+
+    fn was_checked(&self, digest: blake3::Hash, token: Checked) {
+        self.inner.lock().tokens.put(digest, token);
     }
 
     fn put(&self, session: &str, account: Arc<Account>, asked: u64) {
@@ -259,6 +311,32 @@ mod tests {
         assert!(remembered.get("s").is_some());
         remembered.inner.lock().told = Instant::now().checked_sub(BELIEVED);
         assert!(remembered.get("s").is_none(), "the news are too old");
+    }
+
+    #[test]
+    fn a_token_is_checked_once_and_its_session_as_ever() {
+        let remembered = Remembered::default();
+        let (digest, other) = (blake3::hash(b"one"), blake3::hash(b"other"));
+        let token = |account: &str| Checked {
+            session: "s".to_owned(),
+            account: account.to_owned(),
+            expires: 100,
+        };
+        let good = |digest: &blake3::Hash, now: u64| remembered.checked(digest, now).map(|(_, until)| until);
+        remembered.was_checked(digest, token("u"));
+        remembered.was_checked(other, token("v"));
+        remembered.inner.lock().told = Some(Instant::now());
+        assert_eq!(good(&digest, 99), None, "its session is not known");
+        remembered.put("s", account("u"), 0);
+        assert_eq!(good(&digest, 99), Some(100));
+        assert_eq!(good(&digest, 100), None, "it has expired");
+        assert_eq!(good(&other, 99), None, "the session is another's");
+        assert_eq!(good(&blake3::hash(b"third"), 99), None, "nobody has checked it");
+        remembered.inner.lock().told = Instant::now().checked_sub(BELIEVED);
+        assert_eq!(good(&digest, 99), None, "the news are too old");
+        remembered.inner.lock().told = Some(Instant::now());
+        remembered.forget(&Gone::everything());
+        assert_eq!(good(&digest, 99), None, "its session is over");
     }
 
     #[test]
