@@ -3,6 +3,7 @@
 mod agreement;
 mod decisions;
 mod explained;
+mod guards;
 mod problems;
 mod reviewed;
 mod support;
