@@ -5,11 +5,6 @@ use serde_json::{Map, Value as Json, json};
 use super::document::{Operations, failures, json_body, json_reply};
 use super::schemas::reference;
 
-/// How requests show who asks.
-pub(super) fn schemes() -> Json {
-    json!({"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}})
-}
-
 /// Schemas of this module, by name.
 pub(super) fn shared() -> Vec<(&'static str, Json)> {
     let time = json!({"type": "string", "format": "date-time"});

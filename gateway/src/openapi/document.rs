@@ -5,7 +5,7 @@ use alyx_service::state::DesiredState;
 use serde_json::{Map, Value as Json, json};
 
 use super::names::{Names, capitalized};
-use super::{auth, collections, functions, schemas, system, transactions};
+use super::{access, admin, auth, collections, functions, schemas, system, transactions};
 
 /// What a document is made from.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +20,7 @@ pub(super) struct Subject<'a> {
     pub(super) realtime: bool,
     /// Whether anybody can sign in.
     pub(super) accounts: bool,
-    /// Whether what is for development only is served.
+    /// Whether operations of functions that are for operators are open to anybody.
     pub(super) development: bool,
 }
 
@@ -65,7 +65,7 @@ const FAILURES: [(u16, &str, &str); 12] = [
 ];
 
 /// Operation ids that belong to the API itself.
-const FIXED_OPERATIONS: [&str; 41] = [
+const FIXED_OPERATIONS: [&str; 52] = [
     "listFunctions",
     "getFunctionStats",
     "reloadFunctions",
@@ -100,6 +100,17 @@ const FIXED_OPERATIONS: [&str; 41] = [
     "listIdentities",
     "linkIdentity",
     "unlinkIdentity",
+    "adminLogin",
+    "adminLogout",
+    "listOperators",
+    "createOperator",
+    "revokeOperator",
+    "listApiTokens",
+    "createApiToken",
+    "revokeApiToken",
+    "listRequestLogs",
+    "getRequestLogStats",
+    "clearRequestLogs",
     "connectRealtime",
     "getConfig",
     "getOpenApi",
@@ -114,6 +125,7 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
     let mut shared = schemas::shared();
     shared.extend(system::shared());
     shared.extend(transactions::shared());
+    shared.extend(admin::shared());
     if subject.functions {
         shared.extend(functions::shared());
     }
@@ -151,7 +163,7 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
         for function in subject.state.functions.values() {
             functions::add(function, &mut paths, &mut operations);
         }
-        functions::add_general(&mut paths, &mut operations, subject.development);
+        functions::add_general(&mut paths, &mut operations);
         tags.push(tag("functions", "Code that runs on the server."));
     }
     transactions::add(&mut paths, &mut operations);
@@ -160,7 +172,10 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
         auth::add(&mut paths, &mut operations);
         tags.push(tag("auth", "Accounts and sessions."));
     }
+    admin::add(&mut paths, &mut operations);
+    tags.push(tag("admin", "For operators and the programs that work for them."));
     system::add(&mut paths, &mut operations, subject.realtime);
+    access::describe(&mut paths, subject);
     if subject.realtime {
         tags.push(tag("realtime", "Live queries."));
     }
@@ -181,7 +196,7 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
         "components": {
             "schemas": components,
             "responses": shared_failures(),
-            "securitySchemes": if subject.accounts { auth::schemes() } else { json!({}) }
+            "securitySchemes": access::schemes(subject)
         }
     })
 }

@@ -50,7 +50,7 @@ pub(super) fn shared() -> Vec<(&'static str, Json)> {
 }
 
 /// What there is to ask about functions, and calling one by name.
-pub(super) fn add_general(paths: &mut Map<String, Json>, operations: &mut Operations, development: bool) {
+pub(super) fn add_general(paths: &mut Map<String, Json>, operations: &mut Operations) {
     let info = json!({"$ref": "#/components/schemas/FunctionInfo"});
     let mut list = operations.fixed("listFunctions", "functions", "List functions");
     let page = json!({
@@ -74,17 +74,15 @@ pub(super) fn add_general(paths: &mut Map<String, Json>, operations: &mut Operat
     stats["responses"] = json!({"200": json_reply("Pools by runtime.", &pools)});
     paths.insert("/api/functions/stats".to_owned(), json!({"get": stats}));
 
-    if development {
-        let mut reload = operations.fixed("reloadFunctions", "functions", "Read the functions folder again");
-        let done = json!({
-            "type": "object",
-            "required": ["success", "count", "message"],
-            "properties": {"success": {"type": "boolean"}, "count": {"type": "integer"}, "message": {"type": "string"}}
-        });
-        let replies = Map::from_iter([("200".to_owned(), json_reply("Read again.", &done))]);
-        reload["responses"] = Json::Object(replies);
-        paths.insert("/api/functions/reload".to_owned(), json!({"post": reload}));
-    }
+    let mut reload = operations.fixed("reloadFunctions", "functions", "Read the functions folder again");
+    let done = json!({
+        "type": "object",
+        "required": ["success", "count", "message"],
+        "properties": {"success": {"type": "boolean"}, "count": {"type": "integer"}, "message": {"type": "string"}}
+    });
+    let replies = Map::from_iter([("200".to_owned(), json_reply("Read again.", &done))]);
+    reload["responses"] = Json::Object(replies);
+    paths.insert("/api/functions/reload".to_owned(), json!({"post": reload}));
 
     let mut get = operations.fixed("getFunction", "functions", "Describe a function");
     let mut replies = Map::from_iter([("200".to_owned(), json_reply("The function.", &info))]);

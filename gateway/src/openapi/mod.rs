@@ -5,6 +5,8 @@
 //! schema closes is not in it; it is made once per revision of the desired state; the page loads nothing from
 //! elsewhere.
 
+mod access;
+mod admin;
 mod auth;
 mod collections;
 mod document;

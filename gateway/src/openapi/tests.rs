@@ -181,6 +181,21 @@ fn only_what_is_served_and_open_is_listed() {
     ] {
         least.insert(format!("post /api/{path}"));
     }
+    for (method, path) in [
+        ("post", "login"),
+        ("post", "logout"),
+        ("get", "operators"),
+        ("post", "operators"),
+        ("delete", "operators/{who}"),
+        ("get", "tokens"),
+        ("post", "tokens"),
+        ("delete", "tokens/{name}"),
+        ("get", "logs"),
+        ("get", "logs/stats"),
+        ("post", "logs/clear"),
+    ] {
+        least.insert(format!("{method} /api/admin/{path}"));
+    }
     assert_eq!(paths(&made(false, false, false)), least);
     let more = |document: &Json| -> Vec<String> { paths(document).difference(&least).cloned().collect() };
     assert_eq!(more(&made(false, true, true)), ["get /api/realtime"]);
@@ -197,7 +212,8 @@ fn only_what_is_served_and_open_is_listed() {
             "post /api/functions/{name}",
         ]
     );
-    assert!(!more(&made(true, false, false)).contains(&"post /api/functions/reload".to_owned()));
+    // Open to operators outside of development too.
+    assert_eq!(more(&made(true, false, false)), more(&made(true, false, true)));
 }
 
 #[test]
@@ -253,6 +269,47 @@ fn every_reference_leads_somewhere_and_every_schema_is_its_own() {
     // A collection that nobody may touch is not mentioned at all.
     assert!(!document.to_string().to_lowercase().contains("secrets"));
     assert!(!document.to_string().contains("hush"));
+}
+
+#[test]
+fn what_is_refused_for_who_asks_is_listed() {
+    let check = |document: &Json, method: &str, path: &str, statuses: &[u16], open: bool| {
+        let operation = &document["paths"][path][method];
+        let listed = |status: &u16| operation["responses"].get(status.to_string()).is_some();
+        let listed: Vec<u16> = [401, 403].into_iter().filter(listed).collect();
+        assert_eq!(listed, statuses, "{method} {path}");
+        let security = operation["security"].as_array();
+        assert_eq!(
+            security.is_none_or(|all| all.contains(&json!({}))),
+            open,
+            "{method} {path}"
+        );
+    };
+    let (served, developed) = (made(true, true, false), made(true, true, true));
+    for document in [&served, &developed] {
+        for (method, path) in [
+            ("get", "/api/collections/messages"),
+            ("post", "/api/collections/messages"),
+            ("get", "/api/collections/messages/{id}"),
+            ("patch", "/api/collections/messages/{id}"),
+            ("delete", "/api/collections/messages/{id}"),
+            ("get", "/api/aggregate/messages"),
+            ("post", "/api/batch"),
+            ("post", "/api/functions/{name}"),
+            ("post", "/api/functions/sendMessage"),
+        ] {
+            check(document, method, path, &[401, 403], true);
+        }
+        check(document, "post", "/api/transactions", &[401], true);
+        check(document, "get", "/api/realtime", &[401], true);
+        check(document, "get", "/api/admin/logs", &[401, 403], false);
+        check(document, "delete", "/api/admin/tokens/{name}", &[401, 403], false);
+        check(document, "get", "/api/openapi.json", &[], true);
+    }
+    for (method, path) in [("get", "/api/functions/stats"), ("post", "/api/functions/reload")] {
+        check(&served, method, path, &[401, 403], false);
+        check(&developed, method, path, &[401], true);
+    }
 }
 
 #[test]
