@@ -8,6 +8,7 @@
 mod accounts;
 mod batches;
 mod connections;
+mod described;
 mod documentation;
 mod documents;
 mod edge;
