@@ -122,6 +122,26 @@ fn what_the_server_sets_is_not_what_comes_in() {
     assert_eq!(decide("data.changed_at == null"), Decision::Allow);
 }
 
+/// Who has not signed in makes nothing that is nobody's: both sides are known, and both are null.
+#[test]
+fn nobody_owns_what_comes_in_without_an_owner() {
+    let schema = schema();
+    let items = collection(&schema, "items");
+    let row = vec![Value::Null; items.fields.len()];
+    let decide = |text: &str| {
+        let rule = Rule::compile(&schema, &items, Action::Create, text).expect("a rule");
+        let facts = Facts {
+            document: Some(&row),
+            incoming: Incoming::Row(&row),
+            ..Facts::of(&Caller::Anonymous, now())
+        };
+        rule.decide(&items, &facts)
+    };
+    assert_eq!(decide("data.owner == auth.id"), Decision::Deny);
+    assert_eq!(decide("doc.owner == auth.id"), Decision::Deny);
+    assert_eq!(decide("auth.id == null"), Decision::Allow);
+}
+
 #[test]
 fn what_is_open_by_default_is_warned_of() {
     let source = "collections:\n  notes:\n    fields: {text: {type: string}}\n";
