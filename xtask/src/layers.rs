@@ -26,6 +26,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("alyx-rules", Layer::Pure),
     ("alyx-auth", Layer::Pure),
     ("alyx-proto", Layer::Pure),
+    ("alyx-typescript", Layer::Pure),
     ("alyx-store", Layer::Adapter),
     ("alyx-operators", Layer::Adapter),
     ("alyx-bus", Layer::Adapter),
