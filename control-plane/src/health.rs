@@ -41,7 +41,7 @@ impl HealthCheck for FunctionCheck {
             .trouble()
             .functions
             .iter()
-            .filter(|notice| notice.severity == Severity::Error)
+            .filter(|notice| notice.severity != Severity::Warning)
             .take(SHOWN)
             .map(ToString::to_string)
             .collect();

@@ -348,6 +348,7 @@ fn report(notices: &[Notice]) {
         match notice.severity {
             Severity::Warning => tracing::warn!("{notice}"),
             Severity::Error => tracing::error!("{notice}; the function is not served"),
+            Severity::Broken => tracing::error!("{notice}; functions that load it cannot run"),
         }
     }
 }

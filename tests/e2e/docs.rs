@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 
 /// The fenced blocks of a page: language and text.
-fn blocks(page: &str) -> Vec<(String, String)> {
+pub(crate) fn blocks(page: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the repository");

@@ -24,3 +24,4 @@ mod rules;
 mod trace;
 mod transactions;
 mod types;
+mod typescript;

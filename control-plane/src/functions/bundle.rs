@@ -4,7 +4,9 @@
 //! renamed. Its hash is of the copies, so what was hashed is what will run.
 //!
 //! `node_modules` is linked, not copied; of its content only what the package manager records counts in the hash.
+//! TypeScript is written as JavaScript, see `typescript`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use std::time::SystemTime;
 use alyx_cluster::bundle::digest;
 use thiserror::Error;
 use walkdir::{DirEntry, WalkDir};
+
+use super::typescript::{self, Translation};
 
 /// Most files in a bundle.
 const MAX_FILES: usize = 5_000;
@@ -46,7 +50,7 @@ pub(crate) enum BundleError {
     Io {
         /// The file.
         path: PathBuf,
-        /// `read` or `written`.
+        /// `read`, `written` or `compiled`.
         verb: &'static str,
         /// Why.
         source: io::Error,
@@ -60,16 +64,22 @@ pub(super) struct Bundle {
     pub(super) version: String,
     /// Its folder.
     pub(super) root: PathBuf,
+    /// What became of its TypeScript.
+    pub(super) translation: Translation,
 }
 
 /// Copies `folder` into its bundle below `bundles`, unless that bundle exists, and removes old bundles.
 pub(super) fn make(folder: &Path, bundles: &Path) -> Result<Bundle, BundleError> {
     let unfinished = bundles.join(unfinished_name());
     fs::create_dir_all(&unfinished).map_err(written(&unfinished))?;
-    let result = copy(folder, &unfinished).and_then(|version| {
+    let result = copy(folder, &unfinished).and_then(|(version, translation)| {
         let root = bundles.join(&version);
         finish(&unfinished, &root)?;
-        Ok(Bundle { version, root })
+        Ok(Bundle {
+            version,
+            root,
+            translation,
+        })
     });
     if result.is_err() {
         remove(&unfinished);
@@ -86,8 +96,8 @@ pub(crate) fn is_code(entry: &DirEntry) -> bool {
     entry.depth() == 0 || !(name.starts_with('.') || name == "node_modules" || name == "__pycache__")
 }
 
-fn copy(folder: &Path, target: &Path) -> Result<String, BundleError> {
-    let (mut files, mut bytes) = (0_usize, 0_u64);
+fn copy(folder: &Path, target: &Path) -> Result<(String, Translation), BundleError> {
+    let (mut files, mut bytes) = (BTreeSet::new(), 0_u64);
     let too_large = || BundleError::TooLarge {
         folder: folder.to_owned(),
     };
@@ -111,19 +121,23 @@ fn copy(folder: &Path, target: &Path) -> Result<String, BundleError> {
         if !entry.file_type().is_file() {
             continue;
         }
-        files += 1;
+        files.insert(relative.to_owned());
         bytes += entry.metadata()?.len();
-        if files > MAX_FILES || bytes > MAX_BYTES {
+        if files.len() > MAX_FILES || bytes > MAX_BYTES {
             return Err(too_large());
         }
-        copy_file(entry.path(), &copied)?;
+        if typescript::endings(relative).is_none() {
+            copy_file(entry.path(), &copied)?;
+        }
     }
+    let translation = typescript::translate(folder, target, &files)?;
     link_modules(folder, target)?;
-    digest(target).map_err(|source| BundleError::Io {
+    let version = digest(target).map_err(|source| BundleError::Io {
         path: target.to_owned(),
         verb: "read",
         source,
-    })
+    })?;
+    Ok((version, translation))
 }
 
 fn is_missing(error: &walkdir::Error) -> bool {
@@ -138,9 +152,18 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), BundleError> {
         verb: "read",
         source,
     })?;
+    write_file(to, &content)
+}
+
+/// Writes a file of a bundle, in place of one of that name.
+pub(super) fn write_file(to: &Path, content: &[u8]) -> Result<(), BundleError> {
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(written(to)(error)),
+        _ => {}
+    }
     File::create(to)
         .and_then(|mut file| {
-            file.write_all(&content)?;
+            file.write_all(content)?;
             let mut permissions = file.metadata()?.permissions();
             permissions.set_readonly(true);
             file.set_permissions(permissions)

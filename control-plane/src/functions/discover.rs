@@ -1,5 +1,6 @@
 //! From a bundle to its functions: flat files `name.js`, `name.py` or `name.go`, each with a manifest `name.yaml` where
 //! it needs one, and folders `name/` with `index.js`, `index.py` or `main.go`, whose manifest is `name/manifest.yaml`.
+//! TypeScript is JavaScript there already; messages name the file that the author knows.
 //!
 //! Skipped: hidden files, names that begin with `_` (shared code), other folders, Go's tests, files of other kinds.
 
@@ -37,7 +38,10 @@ struct Candidate {
 
 /// Reads all functions of a bundle; what is wrong with one leaves the others alone.
 pub(super) fn discover(source: &Source, bundle: &Bundle) -> Scan {
-    let mut scan = Scan::default();
+    let mut scan = Scan {
+        notices: bundle.translation.notices.clone(),
+        ..Scan::default()
+    };
     for (name, candidate) in candidates(source, &bundle.root, &mut scan.notices) {
         if let Some(function) = load(source, bundle, &name, &candidate, &mut scan.notices) {
             scan.functions.insert(name, Arc::new(function));
@@ -98,11 +102,10 @@ fn candidates(source: &Source, root: &Path, notices: &mut Vec<Notice>) -> BTreeM
                 .or_default()
                 .manifests
                 .push(file.clone()),
-            "ts" | "mts" | "cts" | "tsx" => notices.push(Notice::warning(
+            "tsx" | "jsx" => notices.push(Notice::warning(
                 shown(&source.folder, &file),
                 format!(
-                    "not runnable in this version, which runs JavaScript (.js, .mjs, .cjs), Python (.py) and Go (.go); \
-                     `.{extension}` is not served"
+                    "JSX is not supported, so `.{extension}` is not served; write the function as .ts or .js"
                 ),
             )),
             _ => {}
@@ -128,10 +131,11 @@ fn load(
     candidate: &Candidate,
     notices: &mut Vec<Notice>,
 ) -> Option<Function> {
-    let entrypoint = single(source, candidate, notices)?;
+    let entrypoint = single(source, bundle, candidate, notices)?;
+    let written = bundle.translation.origin(entrypoint);
     if !is_name(name) {
         notices.push(Notice::error(
-            shown(&source.folder, entrypoint),
+            shown(&source.folder, written),
             format!("`{name}` is no function name; use letters, digits, `_` and `-`, with a letter first"),
         ));
         return None;
@@ -157,7 +161,7 @@ fn load(
         notices.push(Notice::error(
             place.clone(),
             format!(
-                "runtime: `{entrypoint}` runs on `{}`, not on `{}`; leave the line out, or rename the file",
+                "runtime: `{written}` runs on `{}`, not on `{}`; leave the line out, or rename the file",
                 runtime.name(),
                 named.name()
             ),
@@ -181,11 +185,17 @@ fn load(
 }
 
 /// The one code file of a candidate that has at most one manifest.
-fn single<'c>(source: &Source, candidate: &'c Candidate, notices: &mut Vec<Notice>) -> Option<&'c str> {
+fn single<'c>(
+    source: &Source,
+    bundle: &Bundle,
+    candidate: &'c Candidate,
+    notices: &mut Vec<Notice>,
+) -> Option<&'c str> {
     let mut twice = |files: &[String], what: &str| {
+        let [first, second] = [0, 1].map(|at| bundle.translation.origin(&files[at]));
         notices.push(Notice::error(
-            shown(&source.folder, &files[1]),
-            format!("`{}` is {what} of the same function; keep one of them", files[0]),
+            shown(&source.folder, second),
+            format!("`{first}` is {what} of the same function; keep one of them"),
         ));
         None
     };
@@ -194,7 +204,7 @@ fn single<'c>(source: &Source, candidate: &'c Candidate, notices: &mut Vec<Notic
         ([], [manifest, ..]) => {
             notices.push(Notice::warning(
                 shown(&source.folder, manifest),
-                "there is no function file beside this manifest (in a folder: index.js, index.py or main.go)",
+                "there is no function file beside this manifest (in a folder: index.js, index.ts, index.py or main.go)",
             ));
             None
         }

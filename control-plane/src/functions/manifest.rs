@@ -1,4 +1,4 @@
-//! `name.yaml` beside `name.js`, `name.py` or `name.go`: how one function is to be run.
+//! `name.yaml` beside `name.js`, `name.ts`, `name.py` or `name.go`: how one function is to be run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -110,7 +110,7 @@ impl Reader<'_> {
             return;
         };
         let runtime = match text.as_str() {
-            "node" | "nodejs" | "javascript" => Runtime::Node,
+            "node" | "nodejs" | "javascript" | "typescript" => Runtime::Node,
             "python" | "python3" => Runtime::Python,
             "go" | "golang" => Runtime::Go,
             "deno" | "bun" => {

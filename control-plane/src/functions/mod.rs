@@ -3,6 +3,7 @@
 mod bundle;
 mod discover;
 mod manifest;
+mod typescript;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -62,6 +63,8 @@ pub(crate) enum Severity {
     Warning,
     /// The function is not served.
     Error,
+    /// Functions that load the file answer that they are not available.
+    Broken,
 }
 
 impl Notice {
@@ -70,6 +73,13 @@ impl Notice {
             severity: Severity::Error,
             place: place.into(),
             message: message.into(),
+        }
+    }
+
+    fn broken(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Broken,
+            ..Self::error(place, message)
         }
     }
 

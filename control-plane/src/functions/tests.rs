@@ -4,6 +4,8 @@ use alyx_service::state::Runtime;
 
 use super::*;
 
+mod typescript;
+
 struct Project {
     dir: tempfile::TempDir,
     source: Source,
@@ -194,7 +196,6 @@ fn what_is_not_served_is_named() {
         assert_eq!(found.len(), 1, "{files:?}: {found:?}");
         assert!(found[0].contains(expected), "{files:?}: {found:?}");
     };
-    check(&[("a.ts", "")], &[], "a.ts: not runnable in this version");
     check(
         &[("a.py", ""), ("a.js", ""), ("b.py", "")],
         &["b"],
