@@ -88,6 +88,20 @@ impl Eraser<'_> {
         );
     }
 
+    /// Erases an index signature with the modifiers before it, wherever its own place begins.
+    pub(crate) fn index_signature(&mut self, place: Span) {
+        let mut start = place.start as usize;
+        loop {
+            let before = self.source[..start].trim_end();
+            let word = ["static", "readonly"]
+                .iter()
+                .find(|word| before.ends_with(**word));
+            let Some(word) = word else { break };
+            start = before.len() - word.len();
+        }
+        self.edits.erase_whole(start..place.end as usize);
+    }
+
     /// Erases the modifiers between the beginning of a member and its key. Where they stand before a bracket or a star,
     /// the member before them must be ended.
     fn modifiers(&mut self, member: Span, key: Span, hazard: bool) {

@@ -219,7 +219,8 @@ impl<'a> Visit<'a> for Eraser<'_> {
             && self.source[range(types.span)].contains('\n')
         {
             self.edits.overwrite(it.params.span.end as usize - 1, ' ');
-            self.edits.overwrite(types.span.end as usize - 1, ')');
+            let last = self.source.floor_char_boundary(types.span.end as usize - 1);
+            self.edits.overwrite(last, ')');
         }
         if let Some(types) = &it.type_parameters
             && it.r#async
@@ -278,7 +279,7 @@ impl<'a> Visit<'a> for Eraser<'_> {
     }
 
     fn visit_ts_index_signature(&mut self, it: &TSIndexSignature<'a>) {
-        self.edits.erase_whole(range(it.span));
+        self.index_signature(it.span);
     }
 
     fn visit_ts_enum_declaration(&mut self, it: &TSEnumDeclaration<'a>) {
@@ -320,6 +321,9 @@ impl<'a> Visit<'a> for Eraser<'_> {
     fn visit_export_declaration(&mut self, it: &ExportDeclaration<'a>) {
         self.modules.is_module = true;
         self.refuse_in_commonjs(it.span);
+        if let Declaration::TSImportEqualsDeclaration(import) = &it.declaration {
+            self.used.insert(import.id.name.to_string());
+        }
         if !self.erases(&it.declaration, it.span) {
             walk::walk_export_declaration(self, it);
         }

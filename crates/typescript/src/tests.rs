@@ -134,6 +134,10 @@ fn a_statement_does_not_run_into_the_next_one() {
         "class A { x = 1\n  public *y() {} }",
         "class A { x = 1\n  ;      *y() {} }",
     );
+    check(
+        "const f = (\n  a,\n): |\n  Maß => a;",
+        "const f = (\n  a,\n\n) => a;",
+    );
     check("const x = a as number\n + b", "const x = a\n + b");
 }
 
@@ -142,6 +146,12 @@ fn classes_lose_what_is_of_types() {
     check(
         "export abstract class A<T> extends B<T> implements C, D {}",
         "export          class A    extends B                    {}",
+    );
+    check("export default abstract class A {}", "export default class A {}");
+    check("const A = class implements B {};", "const A = class {};");
+    check(
+        "class A { x = 1; static readonly [key: string]: T; readonly [key: string]: T; y = 2 }",
+        "class A { x = 1; ; ; y = 2 }",
     );
 }
 
@@ -210,6 +220,7 @@ fn imports_of_types_are_erased_and_others_stay() {
         "import fs = require('fs');\nlet x: fs.Stats;",
         ";\nlet x          ;",
     );
+    check_text("export import a = b.c;", "export const a = b.c;");
     check_text("const x = 1;\nexport = x;", "const x = 1;\nmodule.exports = x;");
 }
 
