@@ -5,6 +5,7 @@
 //! - `instance` is a process with its function; `link`, `outbox` and `supervise` are its reader, writer and guard.
 //! - `pool` holds the processes, `schedule` decides which of them runs which call; `worker` is the seam and the
 //!   regular watch.
+//! - `figures` counts what became of the calls of each function.
 //! - `grpc` serves gateways in other processes.
 //!
 //! **Invariants.** A process loads once and is never used for another function or version. A call ends exactly
@@ -14,6 +15,7 @@
 //! Functions share the machine's user, files and network with the server; stronger walls are not this crate's.
 
 mod failure;
+mod figures;
 mod frame;
 mod go;
 mod grpc;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use alyx_core::Result;
-use alyx_service::function::PoolStats;
+use alyx_service::function::{FunctionStats, PoolStats};
 use alyx_service::state::Function;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
@@ -272,6 +272,21 @@ impl Pool {
         .collect()
     }
 
+    /// Adds to the figures of each function what it holds now: processes, and calls that wait for one.
+    pub(crate) fn count_into(&self, figures: &mut BTreeMap<String, FunctionStats>) {
+        for (name, group) in &self.groups {
+            let calls = group.instances.iter();
+            let busy = calls
+                .filter(|instance| instance.in_flight.load(Ordering::Relaxed) > 0)
+                .count();
+            let (warm, queued) = (group.instances.len() - busy, group.queue.len());
+            if warm + busy + queued > 0 || figures.contains_key(name) {
+                let figures = figures.entry(name.clone()).or_default();
+                (figures.warm, figures.busy, figures.queued) = (warm, busy, queued);
+            }
+        }
+    }
+
     pub(crate) fn stats(&self, counters: &Counters) -> PoolStats {
         let instances = self.instances();
         let loading: usize = self.groups.values().map(|group| group.loading).sum();
@@ -288,6 +303,7 @@ impl Pool {
             started: counters.started.load(Ordering::Relaxed),
             timeouts: counters.timeouts.load(Ordering::Relaxed),
             crashes: counters.crashes.load(Ordering::Relaxed),
+            cold_starts: counters.cold_starts.load(Ordering::Relaxed),
         }
     }
 }

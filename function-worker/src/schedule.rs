@@ -58,6 +58,7 @@ pub(crate) struct Counters {
     pub(crate) started: AtomicU64,
     pub(crate) timeouts: AtomicU64,
     pub(crate) crashes: AtomicU64,
+    pub(crate) cold_starts: AtomicU64,
     pub(crate) instances: AtomicU64,
 }
 

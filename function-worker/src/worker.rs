@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use alyx_core::Result;
-use alyx_service::function::{Completion, FunctionService, Invocation, PoolStats};
+use alyx_service::function::{Completion, FunctionService, FunctionStats, Invocation, PoolStats};
 use alyx_service::health::{HealthCheck, Report, Status};
 use alyx_service::state::{Function, Runtime};
 use alyx_service::tasks::{OnEnd, Tasks};
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::failure::{self, StartError};
+use crate::figures::Figures;
 use crate::go::{self, Compiler, GO};
 use crate::instance::{self, Ended, Instance, Loading};
 use crate::interpreter::{Finder, Interpreter, Recipe};
@@ -42,6 +43,7 @@ pub struct FunctionWorker {
     /// One for each runtime, in the order of [`Runtime::ALL`].
     engines: [Arc<Shared>; Runtime::ALL.len()],
     moved: Arc<Notify>,
+    figures: Figures,
 }
 
 fn recipe(runtime: Runtime) -> &'static Recipe {
@@ -94,6 +96,7 @@ impl FunctionWorker {
             options,
             engines,
             moved,
+            figures: Figures::default(),
         })
     }
 
@@ -138,6 +141,24 @@ impl FunctionWorker {
         accepted: impl FnOnce(bool) + Send,
     ) -> Result<Completion> {
         let arrived = Instant::now();
+        let mut cold = false;
+        let ended = self
+            .run_from(invocation, arrived, |starts| {
+                cold = starts;
+                accepted(starts);
+            })
+            .await;
+        let (function, outcome) = (&invocation.function, ended.as_ref().map(drop));
+        self.figures.note(function, arrived.elapsed(), cold, outcome);
+        ended
+    }
+
+    async fn run_from(
+        &self,
+        invocation: &Invocation,
+        arrived: Instant,
+        accepted: impl FnOnce(bool) + Send,
+    ) -> Result<Completion> {
         let name = &invocation.function;
         let engine = self.engine_of(name).ok_or_else(|| failure::not_found(name))?;
         let counters = &engine.counters;
@@ -149,6 +170,7 @@ impl FunctionWorker {
             }
         };
         counters.invocations.fetch_add(1, Ordering::Relaxed);
+        counters.cold_starts.fetch_add(u64::from(cold), Ordering::Relaxed);
         let deadline = begun
             .checked_add(function.timeout)
             .map_or(invocation.deadline, |at| at.min(invocation.deadline));
@@ -239,6 +261,15 @@ impl FunctionService for FunctionWorker {
             (engine.runtime.name().to_owned(), stats)
         });
         named.collect()
+    }
+
+    fn function_stats(&self) -> BTreeMap<String, FunctionStats> {
+        let served = Arc::clone(&self.options.state.borrow().functions);
+        let mut figures = self.figures.told(|function| served.contains_key(function));
+        for engine in &self.engines {
+            engine.pool.lock().count_into(&mut figures);
+        }
+        figures
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::data::SharedData;
+use crate::durations::Durations;
 
 /// Runs functions.
 #[async_trait]
@@ -23,6 +24,9 @@ pub trait FunctionService: Send + Sync {
 
     /// Pools as they are now, by runtime.
     fn stats(&self) -> BTreeMap<String, PoolStats>;
+
+    /// Functions that are served, or were until a moment ago, and that have been called: by name.
+    fn function_stats(&self) -> BTreeMap<String, FunctionStats>;
 }
 
 /// A shared [`FunctionService`].
@@ -117,4 +121,41 @@ pub struct PoolStats {
     pub timeouts: u64,
     /// Instances lost while they worked.
     pub crashes: u64,
+    /// Invocations whose function had no instance when they came.
+    pub cold_starts: u64,
+}
+
+/// One function.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FunctionStats {
+    /// Instances that hold it and have no invocation.
+    pub warm: usize,
+    /// Instances at work on it.
+    pub busy: usize,
+    /// Invocations that wait for an instance.
+    pub queued: usize,
+    /// Invocations since start.
+    pub invocations: u64,
+    /// Those that found no instance of it.
+    pub cold_starts: u64,
+    /// Those ended by their deadline.
+    pub timeouts: u64,
+    /// Those whose instance was lost.
+    pub crashes: u64,
+    /// How long the recent ones took, waiting included.
+    pub durations: Durations,
+}
+
+impl FunctionStats {
+    /// Adds what another process knows of the same function.
+    pub fn merge(&mut self, other: &Self) {
+        self.warm += other.warm;
+        self.busy += other.busy;
+        self.queued += other.queued;
+        self.invocations += other.invocations;
+        self.cold_starts += other.cold_starts;
+        self.timeouts += other.timeouts;
+        self.crashes += other.crashes;
+        self.durations.merge(&other.durations);
+    }
 }

@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod data;
+pub mod durations;
 pub mod function;
 pub mod health;
 pub mod metrics;

@@ -8,7 +8,7 @@ use alyx_proto::functions as wire;
 use alyx_proto::functions::worker_message::Body;
 use alyx_rpc::{BodyKey, from_wire, to_wire};
 use alyx_service::data::DataOp;
-use alyx_service::function::{Invocation, LogEntry, PoolStats, Thrown};
+use alyx_service::function::{FunctionStats, Invocation, LogEntry, PoolStats, Thrown};
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -187,6 +187,22 @@ pub(super) fn pool(runtime: String, stats: &PoolStats) -> wire::Pool {
         started: stats.started,
         timeouts: stats.timeouts,
         crashes: stats.crashes,
+        cold_starts: stats.cold_starts,
+    }
+}
+
+pub(super) fn figures(function: String, stats: &FunctionStats) -> wire::FunctionFigures {
+    let steps = stats.durations.steps();
+    wire::FunctionFigures {
+        function,
+        warm: saturating(stats.warm),
+        busy: saturating(stats.busy),
+        queued: saturating(stats.queued),
+        invocations: stats.invocations,
+        cold_starts: stats.cold_starts,
+        timeouts: stats.timeouts,
+        crashes: stats.crashes,
+        durations: steps.flat_map(|(step, count)| [step, count]).collect(),
     }
 }
 

@@ -116,12 +116,16 @@ impl Session {
 
     async fn tell_load(self: Arc<Self>) {
         let mut last = None;
+        let mut figures = advert::ToldFigures::default();
         loop {
             let moved = self.served.worker.moved();
             let now = advert::capacity(&self.served.worker);
             if last.as_ref() != Some(&now) {
                 self.outbox.push(told(Body::Capacity(now.clone())));
                 last = Some(now);
+            }
+            for news in figures.news(&self.served.worker) {
+                self.outbox.push(told(news));
             }
             let next = async {
                 tokio::time::sleep(advert::AT_LEAST).await;

@@ -89,6 +89,7 @@ fn write_functions(out: &mut Exposition, app: &App) {
     each(families::FUNCTIONS_QUEUED, |pool| pool.queued as u64);
     each(families::FUNCTIONS_INVOCATIONS, |pool| pool.invocations);
     each(families::FUNCTIONS_STARTED, |pool| pool.started);
+    each(families::FUNCTIONS_COLD_STARTS, |pool| pool.cold_starts);
     each(families::FUNCTIONS_TIMEOUTS, |pool| pool.timeouts);
     each(families::FUNCTIONS_CRASHES, |pool| pool.crashes);
 }

@@ -64,14 +64,9 @@ pub(super) fn add_general(paths: &mut Map<String, Json>, operations: &mut Operat
     let mut stats = operations.fixed(
         "getFunctionStats",
         "functions",
-        "Show the pools that functions run in",
+        "Show how functions and the pools that they run in do",
     );
-    let pools = json!({
-        "type": "object",
-        "required": ["pools"],
-        "properties": {"pools": {"type": "object", "additionalProperties": {"type": "object"}}}
-    });
-    stats["responses"] = json!({"200": json_reply("Pools by runtime.", &pools)});
+    stats["responses"] = json!({"200": json_reply("Pools by runtime, functions by name.", &figures())});
     paths.insert("/api/functions/stats".to_owned(), json!({"get": stats}));
 
     let mut reload = operations.fixed("reloadFunctions", "functions", "Read the functions folder again");
@@ -113,6 +108,45 @@ pub(super) fn add(function: &Function, paths: &mut Map<String, Json>, operations
     }
     fill_call(&mut call, function.sample_input.as_ref());
     paths.insert(format!("/api/functions/{}", function.name), json!({"post": call}));
+}
+
+/// What there is to know of pools and functions.
+fn figures() -> Json {
+    let object = |names: &[&str], more: Json| {
+        let mut properties: Map<String, Json> = names
+            .iter()
+            .map(|name| ((*name).to_owned(), json!({"type": "integer"})))
+            .collect();
+        for time in ["p50_ms", "p99_ms"] {
+            let words = "Milliseconds of the calls of the last five to ten minutes, waiting included; null where there were none.";
+            properties.insert(
+                time.to_owned(),
+                json!({"type": ["number", "null"], "description": words}),
+            );
+        }
+        if let Json::Object(more) = more {
+            properties.extend(more);
+        }
+        json!({"type": "object", "additionalProperties": {"type": "object", "properties": properties}})
+    };
+    let counts = [
+        "busy",
+        "queued",
+        "invocations",
+        "cold_starts",
+        "timeouts",
+        "crashes",
+    ];
+    let pool = object(&[&counts[..], &["ready", "total", "started"]].concat(), json!({}));
+    let function = object(
+        &[&counts[..], &["warm"]].concat(),
+        json!({"runtime": {"type": "string", "examples": ["node"]}}),
+    );
+    json!({
+        "type": "object",
+        "required": ["pools", "functions"],
+        "properties": {"pools": pool, "functions": function}
+    })
 }
 
 fn fill_call(call: &mut Json, sample: Option<&Json>) {

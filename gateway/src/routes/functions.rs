@@ -1,11 +1,10 @@
 //! `/api/functions`: what there is, and calling it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alyx_core::{Error, ErrorKind, InvocationId, Permission, Result};
-use alyx_service::function::{Invocation, PoolStats, SharedFunctions};
+use alyx_service::function::{Invocation, SharedFunctions};
 use alyx_service::state::{DesiredState, Function};
 use alyx_service::trace;
 use axum::body::Body;
@@ -13,6 +12,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::Context;
+use super::function_figures::Figures;
 use crate::auth::scope_missing;
 use crate::documents::FunctionData;
 use crate::envelope::{self, Reply};
@@ -60,11 +60,6 @@ struct Description<'a> {
 }
 
 #[derive(Serialize)]
-struct Pools {
-    pools: BTreeMap<String, PoolStats>,
-}
-
-#[derive(Serialize)]
 struct Reloaded {
     success: bool,
     count: usize,
@@ -81,8 +76,8 @@ pub(super) fn list(context: Context<'_>) -> Result<Reply> {
 }
 
 pub(super) fn stats(context: Context<'_>) -> Result<Reply> {
-    let pools = served(context)?.stats();
-    Ok(envelope::json_of(StatusCode::OK, &Pools { pools }))
+    let figures = Figures::of(served(context)?, &context.app.desired());
+    Ok(envelope::json_of(StatusCode::OK, &figures))
 }
 
 pub(super) fn describe(context: Context<'_>, name: &str) -> Result<Reply> {

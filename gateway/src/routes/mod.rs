@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 mod batch;
 mod collections;
+mod function_figures;
 mod functions;
 mod logs;
 mod oauth;

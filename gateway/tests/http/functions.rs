@@ -95,7 +95,21 @@ async fn descriptions_tell_neither_environment_nor_paths() {
     let stats = site
         .with_token("GET", "/api/functions/stats", &token, &Json::Null)
         .await;
-    assert_eq!(stats.json()["pools"]["node"]["ready"], 0);
+    let stats = stats.json();
+    assert_eq!(stats["pools"]["node"]["ready"], 0);
+    let echo = &stats["functions"]["echo"];
+    assert_eq!(
+        (&echo["runtime"], &echo["warm"], &echo["invocations"]),
+        (&json!("node"), &json!(1), &json!(2))
+    );
+    let near = |figure: &Json, ms: f64| figure.as_f64().is_some_and(|told| (told / ms - 1.0).abs() < 0.07);
+    for figures in [echo, &stats["pools"]["node"]] {
+        assert!(
+            near(&figures["p50_ms"], 4.0) && near(&figures["p99_ms"], 100.0),
+            "{figures}"
+        );
+    }
+    assert!(stats["functions"].get("removed").is_none(), "{stats}");
 }
 
 #[tokio::test]

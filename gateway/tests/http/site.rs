@@ -11,7 +11,9 @@ use alyx_core::{Error, ErrorKind, Result, Statement, SystemClock};
 use alyx_gateway::{Gateway, GatewayParts};
 use alyx_schema::Schema;
 use alyx_service::data::{DataCall, DataOp};
-use alyx_service::function::{Completion, FunctionService, Invocation, LogEntry, Outcome, PoolStats, Thrown};
+use alyx_service::function::{
+    Completion, FunctionService, FunctionStats, Invocation, LogEntry, Outcome, PoolStats, Thrown,
+};
 use alyx_service::health::{HealthCheck, Report, Status};
 use alyx_service::realtime::{GroupCommand, GroupEvent, RealtimeLink, RealtimeService};
 use alyx_service::state::{ControlPlane, DesiredState, Function, Runtime, StateWatch};
@@ -353,6 +355,17 @@ impl FunctionService for Worker {
 
     fn stats(&self) -> BTreeMap<String, PoolStats> {
         BTreeMap::from([("node".to_owned(), PoolStats::default())])
+    }
+
+    fn function_stats(&self) -> BTreeMap<String, FunctionStats> {
+        let mut stats = FunctionStats {
+            warm: 1,
+            invocations: 2,
+            ..FunctionStats::default()
+        };
+        stats.durations.add(Duration::from_millis(4));
+        stats.durations.add(Duration::from_millis(100));
+        BTreeMap::from([("echo".to_owned(), stats.clone()), ("removed".to_owned(), stats)])
     }
 }
 

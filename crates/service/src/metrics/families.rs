@@ -81,6 +81,7 @@ families! {
     FUNCTIONS_QUEUED = Gauge "alyx_functions_queued", "Invocations that wait for an instance.";
     FUNCTIONS_INVOCATIONS = Counter "alyx_functions_invocations_total", "Invocations.";
     FUNCTIONS_STARTED = Counter "alyx_functions_instances_started_total", "Function instances started.";
+    FUNCTIONS_COLD_STARTS = Counter "alyx_functions_cold_starts_total", "Invocations whose function had no instance when they came.";
     FUNCTIONS_TIMEOUTS = Counter "alyx_functions_timeouts_total", "Invocations ended by their deadline.";
     FUNCTIONS_CRASHES = Counter "alyx_functions_crashes_total", "Function instances lost while they worked.";
     CONTROL_LEADS = Gauge "alyx_control_plane_leads", "1 while this control plane leads.";

@@ -7,7 +7,7 @@ use alyx_core::Error;
 use alyx_proto::functions as wire;
 use alyx_proto::functions::gateway_message::Body;
 use alyx_rpc::{BodyKey, from_wire};
-use alyx_service::function::{Invocation, LogEntry, PoolStats, Thrown};
+use alyx_service::function::{FunctionStats, Invocation, LogEntry, PoolStats, Thrown};
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -80,12 +80,37 @@ pub(super) fn capacity(capacity: wire::Capacity) -> (Vec<Load>, BTreeMap<String,
             started: pool.started,
             timeouts: pool.timeouts,
             crashes: pool.crashes,
+            cold_starts: pool.cold_starts,
         };
         (pool.runtime, stats)
     };
     (
         capacity.functions.into_iter().map(load).collect(),
         capacity.pools.into_iter().map(pool).collect(),
+    )
+}
+
+/// What became of calls on a worker, and the functions that it does not serve any more.
+pub(super) fn figures(figures: wire::Figures) -> (Vec<(String, FunctionStats)>, Vec<String>) {
+    let function = |told: wire::FunctionFigures| {
+        let mut stats = FunctionStats {
+            warm: told.warm as usize,
+            busy: told.busy as usize,
+            queued: told.queued as usize,
+            invocations: told.invocations,
+            cold_starts: told.cold_starts,
+            timeouts: told.timeouts,
+            crashes: told.crashes,
+            ..FunctionStats::default()
+        };
+        for pair in told.durations.chunks_exact(2) {
+            stats.durations.add_step(pair[0], pair[1]);
+        }
+        (told.function, stats)
+    };
+    (
+        figures.functions.into_iter().map(function).collect(),
+        figures.gone,
     )
 }
 

@@ -135,6 +135,10 @@ fn take_news(dispatch: &Dispatch, worker: WorkerKey, news: News) {
             let (loads, pools) = convert::capacity(capacity);
             dispatch.change(|roster| roster.advertise(worker, loads, pools, Instant::now()));
         }
+        News::Figures(figures) => {
+            let (figures, gone) = convert::figures(figures);
+            dispatch.roster.lock().learn(worker, figures, &gone);
+        }
         News::Draining => dispatch.change(|roster| roster.drain(worker)),
     }
 }

@@ -21,7 +21,7 @@ use alyx_core::Result;
 use alyx_proto::functions::NackReason;
 use alyx_rpc::Security;
 use alyx_service::cluster::NodeWatch;
-use alyx_service::function::{Completion, FunctionService, Invocation, PoolStats};
+use alyx_service::function::{Completion, FunctionService, FunctionStats, Invocation, PoolStats};
 use alyx_service::health::{HealthCheck, Report, Status};
 use alyx_service::tasks::{OnEnd, Tasks};
 use async_trait::async_trait;
@@ -187,6 +187,10 @@ impl FunctionService for RemoteFunctions {
 
     fn stats(&self) -> BTreeMap<String, PoolStats> {
         self.dispatch.roster.lock().stats()
+    }
+
+    fn function_stats(&self) -> BTreeMap<String, FunctionStats> {
+        self.dispatch.roster.lock().function_stats()
     }
 }
 

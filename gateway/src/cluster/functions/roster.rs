@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Instant;
 
-use alyx_service::function::PoolStats;
+use alyx_service::function::{FunctionStats, PoolStats};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use tokio::sync::oneshot;
 
@@ -72,6 +72,7 @@ struct Worker<L> {
     outstanding: usize,
     uses: FxHashMap<String, Use>,
     pools: BTreeMap<String, PoolStats>,
+    figures: BTreeMap<String, FunctionStats>,
 }
 
 /// One function on one worker.
@@ -118,6 +119,7 @@ impl<L: Clone> Roster<L> {
             outstanding: 0,
             uses: FxHashMap::default(),
             pools: BTreeMap::new(),
+            figures: BTreeMap::new(),
         });
         key
     }
@@ -279,6 +281,28 @@ impl<L: Clone> Roster<L> {
             sum.started += pool.started;
             sum.timeouts += pool.timeouts;
             sum.crashes += pool.crashes;
+            sum.cold_starts += pool.cold_starts;
+        }
+        sums
+    }
+
+    /// A worker told what became of calls.
+    pub(super) fn learn(&mut self, key: WorkerKey, figures: Vec<(String, FunctionStats)>, gone: &[String]) {
+        let Some(worker) = self.worker(key) else { return };
+        worker.figures.extend(figures);
+        for function in gone {
+            worker.figures.remove(function);
+        }
+    }
+
+    /// Figures of each function on all workers together, with the calls that wait here.
+    pub(super) fn function_stats(&self) -> BTreeMap<String, FunctionStats> {
+        let mut sums: BTreeMap<String, FunctionStats> = BTreeMap::new();
+        for (function, figures) in self.workers.iter().flat_map(|worker| &worker.figures) {
+            sums.entry(function.clone()).or_default().merge(figures);
+        }
+        for (function, queue) in &self.queues {
+            sums.entry(function.clone()).or_default().queued += queue.len();
         }
         sums
     }

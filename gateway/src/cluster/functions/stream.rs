@@ -53,6 +53,7 @@ pub(super) struct Refusal {
 #[derive(Debug)]
 pub(super) enum News {
     Capacity(wire::Capacity),
+    Figures(wire::Figures),
     Draining,
 }
 
@@ -285,6 +286,7 @@ impl Stream {
                 self.outbox.grant(key, window.bytes);
             }
             Told::Capacity(capacity) => news(News::Capacity(capacity)),
+            Told::Figures(figures) => news(News::Figures(figures)),
             Told::Draining(_) => news(News::Draining),
             // Said once, before anything else.
             Told::Hello(_) => {}

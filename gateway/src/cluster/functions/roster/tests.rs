@@ -170,6 +170,7 @@ fn figures_are_summed_over_workers() {
             started: 6,
             timeouts: 7,
             crashes: 8,
+            cold_starts: 9,
         };
         roster.advertise(
             key,
@@ -181,7 +182,49 @@ fn figures_are_summed_over_workers() {
     let sum = &roster.stats()["node"];
     assert_eq!([sum.ready, sum.busy, sum.total, sum.queued], [2, 4, 6, 8]);
     assert_eq!(
-        [sum.invocations, sum.started, sum.timeouts, sum.crashes],
-        [10, 12, 14, 16]
+        [
+            sum.invocations,
+            sum.started,
+            sum.timeouts,
+            sum.crashes,
+            sum.cold_starts
+        ],
+        [10, 12, 14, 16, 18]
+    );
+}
+
+#[test]
+fn figures_of_functions_are_summed_over_workers_until_they_are_gone() {
+    let (mut roster, keys) = roster(&["a", "b"]);
+    let mut stats = FunctionStats {
+        warm: 1,
+        busy: 2,
+        queued: 3,
+        invocations: 4,
+        cold_starts: 5,
+        timeouts: 6,
+        crashes: 7,
+        ..FunctionStats::default()
+    };
+    stats.durations.add(Duration::from_millis(10));
+    for key in &keys {
+        roster.learn(*key, vec![("f".to_owned(), stats.clone())], &[]);
+    }
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let _waiting = roster.wait("f", keys.clone(), deadline, 9).expect("room");
+    let sum = roster.function_stats()["f"].clone();
+    assert_eq!([sum.warm, sum.busy, sum.queued], [2, 4, 7]);
+    assert_eq!(
+        [sum.invocations, sum.cold_starts, sum.timeouts, sum.crashes],
+        [8, 10, 12, 14]
+    );
+    assert_eq!(sum.durations.steps().map(|(_, count)| count).sum::<u32>(), 2);
+    roster.learn(keys[0], Vec::new(), &["f".to_owned()]);
+    assert_eq!(roster.function_stats()["f"].invocations, 4);
+    roster.leave(keys[1]);
+    assert_eq!(
+        roster.function_stats()["f"].invocations,
+        0,
+        "it is waited for here"
     );
 }
