@@ -1,6 +1,6 @@
 //! Figures of functions: what became of their calls, wherever they ran.
 
-use alyx_tests::{Form, Project, eventually};
+use alyx_tests::{Form, Project, Server, eventually};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -17,19 +17,7 @@ async fn each_function_and_each_pool_has_its_figures(form: Form) {
     project.write("functions/snake.py", "def handler(ctx):\n    return 1\n");
     project.write("functions/never.js", "export default () => 1;");
     let server = form.start(&project).await;
-    let made = [
-        "admin",
-        "create-token",
-        "observer",
-        "--scopes",
-        "admin:read",
-        "--json",
-    ];
-    let (code, printed) = server.operate(&project, &made).await;
-    assert_eq!(code, Some(0), "{printed}");
-    let from = printed.find('{').expect("JSON");
-    let made: Value = serde_json::from_str(&printed[from..]).expect("JSON");
-    let token = format!("Bearer {}", made["token"].as_str().expect("a token"));
+    let token = observer(&server, &project).await;
     let http = server.http();
     for (name, status, times) in [
         ("fine", 200, 5),
@@ -89,4 +77,21 @@ async fn each_function_and_each_pool_has_its_figures(form: Form) {
             "{metrics}"
         );
     }
+}
+
+/// An API token that may see figures, as a header.
+async fn observer(server: &Server, project: &Project) -> String {
+    let made = [
+        "admin",
+        "create-token",
+        "observer",
+        "--scopes",
+        "admin:read",
+        "--json",
+    ];
+    let (code, printed) = server.operate(project, &made).await;
+    assert_eq!(code, Some(0), "{printed}");
+    let from = printed.find('{').expect("JSON");
+    let made: Value = serde_json::from_str(&printed[from..]).expect("JSON");
+    format!("Bearer {}", made["token"].as_str().expect("a token"))
 }
