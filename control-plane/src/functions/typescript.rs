@@ -43,7 +43,7 @@ pub(super) fn endings(file: &Path) -> Option<(&'static str, &'static str)> {
     let name = file.file_name()?.to_str()?;
     let (stem, ending) = name.rsplit_once('.')?;
     // Declarations hold nothing to run.
-    if stem == "d" || stem.ends_with(".d") {
+    if stem.ends_with(".d") {
         return None;
     }
     [("ts", "js"), ("mts", "mjs"), ("cts", "cjs")]
@@ -339,6 +339,7 @@ mod tests {
         check("a.ts", Some(("ts", "js")));
         check("x/a.test.mts", Some(("mts", "mjs")));
         check("a.cts", Some(("cts", "cjs")));
+        check("d.ts", Some(("ts", "js")));
         check("a.d.ts", None);
         check("a.d.mts", None);
         check("ts", None);
