@@ -86,13 +86,15 @@ impl WorkerOptions {
         }
     }
 
-    /// Most calls at the same time that gateways send: what the runtime with the most room takes.
+    /// Most calls of one function at the same time that gateways send, where the function is of `runtime`.
+    pub fn slots_of(&self, runtime: Runtime) -> usize {
+        let pool = self.pool(runtime);
+        pool.max_instances.max(1).saturating_mul(pool.concurrency.max(1))
+    }
+
+    /// What the runtime with the most room takes.
     pub fn slots(&self) -> usize {
-        Runtime::ALL
-            .map(|runtime| self.pool(runtime))
-            .iter()
-            .map(|pool| pool.max_instances.max(1).saturating_mul(pool.concurrency.max(1)))
-            .max()
-            .unwrap_or(1)
+        let all = Runtime::ALL.map(|runtime| self.slots_of(runtime));
+        all.into_iter().max().unwrap_or(1)
     }
 }

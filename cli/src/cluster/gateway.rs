@@ -57,7 +57,8 @@ pub(super) async fn start(base: &Arc<Base>) -> Result<Box<dyn Running>> {
             .map(|realtime| Arc::clone(realtime) as SharedCheck),
     );
     let functions = config.functions.enabled.then(|| {
-        let options = RemoteFunctionsOptions::new(control.nodes(), base.security.clone());
+        let mut options = RemoteFunctionsOptions::new(control.nodes(), base.security.clone());
+        options.state = Some(state.clone());
         RemoteFunctions::start(options, &links)
     });
     checks.extend(

@@ -10,6 +10,7 @@ use alyx_service::function::{FunctionService as _, FunctionStats};
 use alyx_service::state::Runtime;
 
 use crate::grpc::convert;
+use crate::options::WorkerOptions;
 use crate::worker::FunctionWorker;
 
 /// Between two looks at how many calls there are; processes that come and go are told at once.
@@ -41,7 +42,19 @@ pub(super) async fn hello(worker: &FunctionWorker) -> Body {
         concurrency: convert::saturating(concurrency),
         // One batch more than can run: enough that no process waits for the way to the gateway.
         queue: convert::saturating(options.queue.min(slots)),
+        places: Runtime::ALL.map(|runtime| places(options, runtime)).into(),
     })
+}
+
+/// What one runtime can hold.
+fn places(options: &WorkerOptions, runtime: Runtime) -> wire::Places {
+    let slots = options.slots_of(runtime);
+    wire::Places {
+        runtime: runtime.name().to_owned(),
+        slots: convert::saturating(slots),
+        concurrency: convert::saturating(options.pool(runtime).concurrency.max(1)),
+        queue: convert::saturating(options.queue.min(slots)),
+    }
 }
 
 /// What is warm, and how busy the processes are.

@@ -8,10 +8,11 @@ use alyx_proto::functions as wire;
 use alyx_proto::functions::gateway_message::Body;
 use alyx_rpc::{BodyKey, from_wire};
 use alyx_service::function::{FunctionStats, Invocation, LogEntry, PoolStats, Thrown};
+use alyx_service::state::Runtime;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::roster::{Load, Size};
+use super::roster::{Load, Size, Sizes};
 
 /// A message to the worker.
 pub(super) const fn told(body: Body) -> wire::GatewayMessage {
@@ -53,12 +54,22 @@ pub(super) fn invoke(
 }
 
 /// What a worker can hold; one that says nothing useful gets one call at a time.
-pub(super) fn size(hello: &wire::Hello) -> Size {
-    Size {
-        slots: hello.slots.max(1) as usize,
-        concurrency: hello.concurrency.max(1) as usize,
-        queue: hello.queue as usize,
+pub(super) fn sizes(hello: &wire::Hello) -> Sizes {
+    let size = |slots: u32, concurrency: u32, queue: u32| Size {
+        slots: slots.max(1) as usize,
+        concurrency: concurrency.max(1) as usize,
+        queue: queue as usize,
+    };
+    let mut sizes = Sizes::of_all(size(hello.slots, hello.concurrency, hello.queue));
+    for places in &hello.places {
+        let runtime = Runtime::ALL
+            .into_iter()
+            .find(|runtime| runtime.name() == places.runtime);
+        if let Some(runtime) = runtime {
+            sizes.set(runtime, size(places.slots, places.concurrency, places.queue));
+        }
     }
+    sizes
 }
 
 /// What a worker holds.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::link::Link;
-use super::roster::{Grant, Roster, Ticket, WorkerKey};
+use super::roster::{Grant, Roster, RuntimeOf, Ticket, WorkerKey};
 
 /// When a caller may try again where no worker is there.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -79,9 +79,9 @@ impl Drop for Place<'_> {
 }
 
 impl Dispatch {
-    pub(super) fn new(bounds: Bounds, tasks: Tasks) -> Arc<Self> {
+    pub(super) fn new(bounds: Bounds, runtime_of: RuntimeOf, tasks: Tasks) -> Arc<Self> {
         Arc::new(Self {
-            roster: Mutex::new(Roster::new(RandomState::new().hash_one(0_u8))),
+            roster: Mutex::new(Roster::new(RandomState::new().hash_one(0_u8), runtime_of)),
             bounds,
             tasks,
             deserted: watch::Sender::new(Some(Instant::now())),

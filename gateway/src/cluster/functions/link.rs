@@ -14,7 +14,7 @@ use alyx_service::tasks::Tasks;
 use tonic::Streaming;
 
 use super::convert;
-use super::roster::Size;
+use super::roster::{Size, Sizes};
 use super::stream::Stream;
 
 /// Longest time until a worker has said hello.
@@ -32,7 +32,7 @@ pub(super) struct Link {
 /// A link to be read from.
 pub(super) struct Reached {
     pub(super) link: Arc<Link>,
-    pub(super) size: Size,
+    pub(super) sizes: Sizes,
     pub(super) incoming: Vec<(Arc<Stream>, Streaming<wire::WorkerMessage>)>,
 }
 
@@ -60,14 +60,14 @@ pub(super) async fn reach(
         let message = format!("the function worker at {address} did not say hello");
         Error::new(ErrorKind::Unavailable, "WORKER_UNREACHABLE", message)
     })??;
-    let mut size = Size {
+    let mut sizes = Sizes::of_all(Size {
         slots: 1,
         concurrency: 1,
         queue: 0,
-    };
+    });
     let mut incoming = Vec::with_capacity(count);
     for (stream, messages, hello) in opened {
-        size = convert::size(&hello);
+        sizes = convert::sizes(&hello);
         incoming.push((stream, messages));
     }
     Ok(Reached {
@@ -75,7 +75,7 @@ pub(super) async fn reach(
             streams: incoming.iter().map(|(stream, _)| Arc::clone(stream)).collect(),
             next: AtomicUsize::new(0),
         }),
-        size,
+        sizes,
         incoming,
     })
 }

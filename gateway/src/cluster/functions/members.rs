@@ -99,11 +99,15 @@ impl Members {
 
     /// Sends calls over a link until one of its streams ends or its worker has gone.
     async fn serve(&self, node: &ClusterNode, reached: Reached, gone: &CancellationToken) {
-        let Reached { link, size, incoming } = reached;
+        let Reached {
+            link,
+            sizes,
+            incoming,
+        } = reached;
         let broken = CancellationToken::new();
         let worker = self
             .dispatch
-            .change(|roster| roster.join(node.id.clone(), Arc::clone(&link), size));
+            .change(|roster| roster.join(node.id.clone(), Arc::clone(&link), sizes));
         for (stream, messages) in incoming {
             let (dispatch, broken) = (Arc::clone(&self.dispatch), broken.clone());
             self.tasks.spawn("function stream", OnEnd::Ignore, async move {

@@ -23,6 +23,7 @@ use alyx_rpc::Security;
 use alyx_service::cluster::NodeWatch;
 use alyx_service::function::{Completion, FunctionService, FunctionStats, Invocation, PoolStats};
 use alyx_service::health::{HealthCheck, Report, Status};
+use alyx_service::state::StateWatch;
 use alyx_service::tasks::{OnEnd, Tasks};
 use async_trait::async_trait;
 
@@ -46,6 +47,9 @@ const SECOND_RUNS: u32 = 2;
 pub struct RemoteFunctionsOptions {
     /// The live nodes, as they change.
     pub nodes: NodeWatch,
+    /// The functions, as they change: they say how many calls a worker takes. Without them each counts as one of the
+    /// runtime with the most room.
+    pub state: Option<StateWatch>,
     /// How to prove who this gateway is.
     pub security: Security,
     /// Streams to each worker, at least 1.
@@ -61,6 +65,7 @@ impl RemoteFunctionsOptions {
     pub fn new(nodes: NodeWatch, security: Security) -> Self {
         Self {
             nodes,
+            state: None,
             security,
             streams: 2,
             queue: 1000,
@@ -82,7 +87,12 @@ impl RemoteFunctions {
             queue: options.queue,
             patience: options.patience,
         };
-        let dispatch = Dispatch::new(bounds, tasks.clone());
+        let state = options.state;
+        let runtime_of = move |function: &str| {
+            let state = state.as_ref()?.borrow();
+            state.functions.get(function).map(|function| function.runtime)
+        };
+        let dispatch = Dispatch::new(bounds, Box::new(runtime_of), tasks.clone());
         let members = Members {
             dispatch: Arc::clone(&dispatch),
             security: options.security,

@@ -11,6 +11,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Instant;
 
 use alyx_service::function::{FunctionStats, PoolStats};
+use alyx_service::state::Runtime;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use tokio::sync::oneshot;
 
@@ -21,7 +22,7 @@ const PASSED_OVER: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct WorkerKey(u64);
 
-/// What a worker said of itself when it was reached.
+/// What a worker said of one runtime when it was reached.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
     /// Calls of one function that it can run at a time.
@@ -31,6 +32,35 @@ pub(super) struct Size {
     /// Calls of one function that it lets wait.
     pub(super) queue: usize,
 }
+
+/// What a worker said of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    by_runtime: [Size; Runtime::ALL.len()],
+    /// For functions whose runtime is not known.
+    any: Size,
+}
+
+impl Sizes {
+    /// The same for every runtime.
+    pub(super) const fn of_all(size: Size) -> Self {
+        Self {
+            by_runtime: [size; Runtime::ALL.len()],
+            any: size,
+        }
+    }
+
+    pub(super) fn set(&mut self, runtime: Runtime, size: Size) {
+        self.by_runtime[runtime as usize] = size;
+    }
+
+    fn of(&self, runtime: Option<Runtime>) -> Size {
+        runtime.map_or(self.any, |runtime| self.by_runtime[runtime as usize])
+    }
+}
+
+/// Tells the runtime of a function.
+pub(super) type RuntimeOf = Box<dyn Fn(&str) -> Option<Runtime> + Send + Sync>;
 
 /// How busy a function is on a worker, by all gateways.
 #[derive(Debug, Clone)]
@@ -52,8 +82,8 @@ pub(super) struct Grant<L> {
 pub(super) type Ticket = (Instant, u64);
 
 /// All workers, and the calls that wait for one. `L` is the way to a worker.
-#[derive(Debug)]
 pub(super) struct Roster<L> {
+    runtime_of: RuntimeOf,
     workers: Vec<Worker<L>>,
     queues: FxHashMap<String, BTreeMap<Ticket, Waiter<L>>>,
     keys: u64,
@@ -66,7 +96,7 @@ struct Worker<L> {
     key: WorkerKey,
     node: String,
     link: L,
-    size: Size,
+    sizes: Sizes,
     draining: bool,
     /// Calls of this gateway that are with it.
     outstanding: usize,
@@ -94,10 +124,20 @@ struct Waiter<L> {
     excluded: Vec<WorkerKey>,
 }
 
+impl<L> std::fmt::Debug for Roster<L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Roster")
+            .field("workers", &self.workers.len())
+            .field("queues", &self.queues.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<L: Clone> Roster<L> {
     /// Without workers; `seed` starts the choices at random.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, runtime_of: RuntimeOf) -> Self {
         Self {
+            runtime_of,
             workers: Vec::new(),
             queues: FxHashMap::default(),
             keys: 0,
@@ -107,14 +147,14 @@ impl<L: Clone> Roster<L> {
     }
 
     /// A worker was reached.
-    pub(super) fn join(&mut self, node: String, link: L, size: Size) -> WorkerKey {
+    pub(super) fn join(&mut self, node: String, link: L, sizes: Sizes) -> WorkerKey {
         self.keys += 1;
         let key = WorkerKey(self.keys);
         self.workers.push(Worker {
             key,
             node,
             link,
-            size,
+            sizes,
             draining: false,
             outstanding: 0,
             uses: FxHashMap::default(),
@@ -358,6 +398,7 @@ impl<L: Clone> Roster<L> {
 
     fn choose(&mut self, function: &str, excluded: &[WorkerKey], now: Instant) -> Option<usize> {
         let (mut free, mut any) = (TwoOf::default(), TwoOf::default());
+        let runtime = (self.runtime_of)(function);
         let mut held = false;
         let mut home: Option<(u64, usize)> = None;
         for (at, worker) in self.workers.iter().enumerate() {
@@ -365,11 +406,12 @@ impl<L: Clone> Roster<L> {
                 continue;
             }
             let known = worker.uses.get(function);
-            if known.is_some_and(|known| !known.has_room(worker.size, now)) {
+            let size = worker.sizes.of(runtime);
+            if known.is_some_and(|known| !known.has_room(size, now)) {
                 continue;
             }
             any.offer(at, &mut self.dice);
-            let slots = known.map_or(0, |known| known.slots_of(worker.size));
+            let slots = known.map_or(0, |known| known.slots_of(size));
             held |= slots > 0;
             if known.is_some_and(|known| slots > known.outstanding + known.others) {
                 free.offer(at, &mut self.dice);
@@ -393,7 +435,7 @@ impl<L: Clone> Roster<L> {
 impl<L> Worker<L> {
     /// Its calls against what it can run, for comparing.
     fn busyness(&self) -> (usize, usize) {
-        (self.outstanding, self.size.slots.max(1))
+        (self.outstanding, self.sizes.any.slots.max(1))
     }
 }
 

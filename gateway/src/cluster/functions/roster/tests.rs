@@ -9,12 +9,42 @@ const SIZE: Size = Size {
 };
 
 fn roster(nodes: &[&'static str]) -> (Roster<&'static str>, Vec<WorkerKey>) {
-    let mut roster = Roster::new(42);
+    let mut roster = Roster::new(42, Box::new(runtime_of));
     let keys = nodes
         .iter()
-        .map(|node| roster.join((*node).to_owned(), *node, SIZE))
+        .map(|node| roster.join((*node).to_owned(), *node, Sizes::of_all(SIZE)))
         .collect();
     (roster, keys)
+}
+
+/// Functions in Go have names that say so.
+fn runtime_of(function: &str) -> Option<Runtime> {
+    Some(if function.starts_with("go") {
+        Runtime::Go
+    } else {
+        Runtime::Node
+    })
+}
+
+#[test]
+fn each_runtime_has_places_of_its_own() {
+    let mut sizes = Sizes::of_all(SIZE);
+    sizes.set(
+        Runtime::Go,
+        Size {
+            slots: 8,
+            concurrency: 8,
+            queue: 0,
+        },
+    );
+    let mut roster = Roster::new(42, Box::new(runtime_of));
+    roster.join("a".to_owned(), "a", sizes);
+    assert_eq!(
+        links(&mut roster, "f", 99).len(),
+        6,
+        "four places and two that wait"
+    );
+    assert_eq!(links(&mut roster, "go", 99).len(), 8);
 }
 
 fn load(function: &str, idle: usize, in_flight: usize) -> Vec<Load> {
