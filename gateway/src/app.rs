@@ -17,6 +17,7 @@ use crate::auth::Auth;
 use crate::authority::{Authority, RuleCache};
 use crate::cluster::peers::SharedPeers;
 use crate::documents::Documents;
+use crate::files::Files;
 use crate::frontend::Frontend;
 use crate::metrics::Metrics;
 use crate::operators::Tokens;
@@ -74,6 +75,8 @@ pub(crate) struct App {
     pub(crate) tokens: Arc<Tokens>,
     /// Reads and writes of documents.
     pub(crate) documents: Documents,
+    /// Files in buckets.
+    pub(crate) files: Arc<Files>,
     /// Batches, conditional requests and transactions.
     pub(crate) engine: Engine,
     /// The access rules of the schema that is served.

@@ -4,6 +4,7 @@
 //! [`Authority`]: reads are under its filter in the database itself, writes carry the filter of their rule or a step
 //! that checks it, in the same write. For an API token the same is asked of its scopes, collection by collection.
 
+mod files;
 #[cfg(test)]
 mod tests;
 

@@ -84,6 +84,13 @@ async fn collect(mut body: Body, limit: u64) -> Collected {
     Collected::Whole(if rest.is_empty() { first } else { rest.freeze() })
 }
 
+/// Reads and throws away for a while what the caller still sends of a body that is refused.
+pub(crate) async fn discard(headers: &HeaderMap, body: Body) {
+    if !headers.contains_key(EXPECT) {
+        drain(body).await;
+    }
+}
+
 async fn drain(mut body: Body) {
     let discard = async {
         let mut length = 0_u64;

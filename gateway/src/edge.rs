@@ -172,6 +172,11 @@ impl Edge {
             | Route::Batch
             | Route::Transactions
             | Route::Aggregate
+            | Route::Files
+            | Route::FileBatch
+            | Route::File
+            | Route::FileDownload
+            | Route::FileView
             | Route::Functions
             | Route::FunctionStats
             | Route::FunctionReload

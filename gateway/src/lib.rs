@@ -19,6 +19,7 @@ mod cors;
 mod documents;
 mod edge;
 mod envelope;
+mod files;
 mod frontend;
 mod invocation;
 mod metrics;
@@ -58,6 +59,7 @@ use crate::authority::RuleCache;
 use crate::cluster::peers::Peers;
 use crate::documents::Documents;
 use crate::edge::Edge;
+use crate::files::Files;
 use crate::frontend::Frontend;
 use crate::metrics::Metrics;
 use crate::operators::Tokens;
@@ -121,6 +123,12 @@ impl Gateway {
             &format!("http://{}:{}", server.host, listeners.local_addr().port()),
         )?;
         let auth = Arc::new(auth);
+        let files = Arc::new(Files::new(
+            &parts.config,
+            parts.store.clone(),
+            Arc::clone(&parts.clock),
+        ));
+        follow_files(&tasks, &files, &parts.state);
         let tokens = Arc::new(Tokens::new(parts.store.clone(), Arc::clone(&parts.clock)));
         let engine = Engine::new(parts.store.clone(), Arc::clone(&parts.clock));
         let open = &parts.config.transactions;
@@ -157,6 +165,7 @@ impl Gateway {
             started: Instant::now(),
             accepting: AtomicBool::new(true),
             documents,
+            files,
             engine,
             peers,
             rules: RuleCache::default(),
@@ -235,6 +244,15 @@ fn follow_identities(tasks: &Tasks, auth: &Arc<Auth>, tokens: &Arc<Tokens>, hub:
             cancelled.run_until_cancelled(sending).await;
         });
     }
+}
+
+/// Starts what takes the bytes of files away.
+fn follow_files(tasks: &Tasks, files: &Arc<Files>, state: &StateWatch) {
+    let following = files::follow(Arc::clone(files), state.clone());
+    let cancelled = tasks.cancelled();
+    tasks.spawn("files.sweep", OnEnd::StopAll, async move {
+        cancelled.run_until_cancelled(following).await;
+    });
 }
 
 /// Every path that a gateway answers, as a template, with its methods as an `Allow` header lists them.

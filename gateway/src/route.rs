@@ -19,6 +19,11 @@ pub(crate) enum Route {
     Batch,
     Transactions,
     Aggregate,
+    Files,
+    FileBatch,
+    File,
+    FileDownload,
+    FileView,
     Functions,
     FunctionStats,
     FunctionReload,
@@ -71,12 +76,17 @@ pub(crate) enum Route {
 
 impl Route {
     /// Every route, in the order of the discriminants.
-    pub(crate) const ALL: [Self; 51] = [
+    pub(crate) const ALL: [Self; 56] = [
         Self::Collection,
         Self::Document,
         Self::Batch,
         Self::Transactions,
         Self::Aggregate,
+        Self::Files,
+        Self::FileBatch,
+        Self::File,
+        Self::FileDownload,
+        Self::FileView,
         Self::Functions,
         Self::FunctionStats,
         Self::FunctionReload,
@@ -133,6 +143,11 @@ impl Route {
             Self::Batch => "/api/batch",
             Self::Transactions => "/api/transactions/{action}",
             Self::Aggregate => "/api/aggregate/{collection}",
+            Self::Files => "/api/files/{bucket}",
+            Self::FileBatch => "/api/files/{bucket}/batch",
+            Self::File => "/api/files/{bucket}/{id}",
+            Self::FileDownload => "/api/files/{bucket}/{id}/download",
+            Self::FileView => "/api/files/{bucket}/{id}/view",
             Self::Functions => "/api/functions",
             Self::FunctionStats => "/api/functions/stats",
             Self::FunctionReload => "/api/functions/reload",
@@ -185,7 +200,7 @@ impl Route {
     /// The methods it has, as `Allow` lists them. `HEAD` goes with `GET`, `OPTIONS` with everything.
     pub(crate) const fn allow(self) -> &'static str {
         match self {
-            Self::Collection => "GET, HEAD, POST, OPTIONS",
+            Self::Collection | Self::Files => "GET, HEAD, POST, OPTIONS",
             Self::Document => "GET, HEAD, PATCH, PUT, DELETE, OPTIONS",
             Self::Batch
             | Self::Transactions
@@ -204,17 +219,21 @@ impl Route {
             | Self::AdminLogin
             | Self::AdminLogout
             | Self::AdminLogClear => "POST, OPTIONS",
-            Self::AuthMe | Self::AuthSessions => "GET, HEAD, DELETE, OPTIONS",
+            Self::File | Self::AuthMe | Self::AuthSessions => "GET, HEAD, DELETE, OPTIONS",
             Self::AuthOAuthCallback | Self::AuthIdentities | Self::AdminOperators | Self::AdminTokens => {
                 "GET, HEAD, POST, OPTIONS"
             }
-            Self::AuthSession | Self::AuthIdentity | Self::AdminOperator | Self::AdminToken => {
-                "DELETE, OPTIONS"
-            }
+            Self::FileBatch
+            | Self::AuthSession
+            | Self::AuthIdentity
+            | Self::AdminOperator
+            | Self::AdminToken => "DELETE, OPTIONS",
             Self::Function => "GET, HEAD, POST, OPTIONS",
             // `reload` may also be the name of a function, which has a description to read.
             Self::FunctionReload => "GET, HEAD, POST, OPTIONS",
             Self::Aggregate
+            | Self::FileDownload
+            | Self::FileView
             | Self::Functions
             | Self::FunctionStats
             | Self::AuthStatus
@@ -245,6 +264,11 @@ impl Route {
             | Self::Batch
             | Self::Transactions
             | Self::Aggregate
+            | Self::Files
+            | Self::FileBatch
+            | Self::File
+            | Self::FileDownload
+            | Self::FileView
             | Self::Function
             | Self::Realtime => Requirement::Rules,
             Self::AuthMe
@@ -338,6 +362,20 @@ impl<'a> Matched<'a> {
                     second: second.unwrap_or_default(),
                 };
             }
+            let content = match fourth {
+                "download" => Some(Route::FileDownload),
+                "view" => Some(Route::FileView),
+                _ => None,
+            };
+            if let (Some("files"), Some(bucket), Some(id), Some(route)) = (kind, first, second, content)
+                && path.split('/').count() == 5
+            {
+                return Self {
+                    route,
+                    first: bucket,
+                    second: id,
+                };
+            }
             let docs = kind == Some("docs");
             return Self::plain(if docs { Route::ApiDocs } else { Route::UnknownApi });
         }
@@ -357,6 +395,9 @@ impl<'a> Matched<'a> {
                 };
             }
             (Some("aggregate"), Some(name), None) if !name.is_empty() => Route::Aggregate,
+            (Some("files"), Some(bucket), None) if !bucket.is_empty() => Route::Files,
+            (Some("files"), Some(bucket), Some("batch")) if !bucket.is_empty() => Route::FileBatch,
+            (Some("files"), Some(bucket), Some(id)) if !bucket.is_empty() && !id.is_empty() => Route::File,
             (Some("functions"), None, None) => Route::Functions,
             (Some("functions"), Some("stats"), None) => Route::FunctionStats,
             (Some("functions"), Some("reload"), None) => Route::FunctionReload,
@@ -469,6 +510,12 @@ mod tests {
             "notes",
             "aggregate",
         );
+        check("/api/files/images", Route::Files, "images", "");
+        check("/api/files/images/batch", Route::FileBatch, "images", "batch");
+        check("/api/files/images/7/", Route::File, "images", "7");
+        check("/api/files/images/..%2F7", Route::File, "images", "..%2F7");
+        check("/api/files/images/7/download", Route::FileDownload, "images", "7");
+        check("/api/files/images/7/view", Route::FileView, "images", "7");
         check("/api/auth/login", Route::AuthLogin, "login", "");
         check("/api/auth/sessions/7", Route::AuthSession, "sessions", "7");
         check("/api/functions", Route::Functions, "", "");
@@ -492,6 +539,9 @@ mod tests {
             ("/api", Route::UnknownApi),
             ("/api/", Route::UnknownApi),
             ("/api/nothing/here/at/all", Route::UnknownApi),
+            ("/api/files", Route::UnknownApi),
+            ("/api/files/images/7/steal", Route::UnknownApi),
+            ("/api/files/images/7/view/8", Route::UnknownApi),
             ("/api/docs/assets/a/b.js", Route::ApiDocs),
             ("/docs/x.css", Route::Docs),
             ("/docsy", Route::Frontend),
@@ -538,6 +588,11 @@ mod tests {
                 "/api/batch",
                 "/api/transactions/{action}",
                 "/api/aggregate/{collection}",
+                "/api/files/{bucket}",
+                "/api/files/{bucket}/batch",
+                "/api/files/{bucket}/{id}",
+                "/api/files/{bucket}/{id}/download",
+                "/api/files/{bucket}/{id}/view",
                 "/api/functions/{name}",
                 "/api/realtime",
             ]

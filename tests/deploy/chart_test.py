@@ -26,6 +26,7 @@ VARIANTS = {
         "controlPlane.replicas=3", "gateway.ingress.enabled=true", "gateway.ingress.host=a.example.com",
         "gateway.ingress.className=nginx", "gateway.ingress.tlsSecret=tls", "gateway.service.annotations.a=b",
         "image.pullSecrets[0].name=pull", "defaults.nodeSelector.disk=ssd", "gateway.podAnnotations.a=b",
+        "gateway.filesClaim=shared",
         "functionWorker.tolerations[0].key=functions", "realtimeNode.priorityClassName=high",
         "config.ALYX_LOGGING_LEVEL=debug", r"project.files.schema\.yaml=collections: {}",
         r"project.files.functions/a\.js=export default () => 1"],
@@ -195,6 +196,15 @@ class Chart(unittest.TestCase):
         def template(documents):
             return workloads(documents)["gateway"]["spec"]["template"]["metadata"]["annotations"]
         self.assertNotEqual(template(documents), template(with_schema("collections: {a: {}}")))
+
+    def test_gateways_share_the_claim_of_files_and_nobody_else_has_it(self):
+        for role, workload in workloads(render(VARIANTS["everything on"])).items():
+            with self.subTest(role):
+                mounts = [m["mountPath"] for m in container(workload)["volumeMounts"] if m["name"] == "files"]
+                claims = [v["persistentVolumeClaim"]["claimName"]
+                          for v in workload["spec"]["template"]["spec"]["volumes"] if v["name"] == "files"]
+                expected = (["/data/files"], ["shared"]) if role == "gateway" else ([], [])
+                self.assertEqual((mounts, claims), expected)
 
     def test_one_pod_of_a_role_at_a_time_may_be_evicted(self):
         documents = render(SECRET)

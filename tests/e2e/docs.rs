@@ -244,6 +244,24 @@ async fn the_transactions_guides_code_runs() {
 }
 
 #[tokio::test]
+async fn the_guide_to_files_uploads_and_reads_as_it_says() {
+    let blocks = blocks("docs/files.md");
+    let first = |language: &str| {
+        let found = blocks.iter().find(|(known, _)| known == language);
+        &found.expect("the page has one").1
+    };
+    let project = Project::with_schema(first("yaml"));
+    let server = Server::start(&project).await;
+    let script = first("bash").replace("http://localhost:8090", &server.base());
+    let said = shell(&script, project.path()).await;
+    assert!(said.contains(r#""metadata":{"album":"summer"}"#), "{said}");
+    assert!(said.contains("}Hello{"), "the range between two replies: {said}");
+    assert!(said.contains(r#""total":1"#), "{said}");
+    let list = server.http().get("/api/files/images").await.json();
+    assert_eq!(list["total"], 0);
+}
+
+#[tokio::test]
 async fn the_guide_to_accounts_signs_in_as_it_says() {
     let project = Project::with_schema("collections:\n  notes:\n    fields:\n      text: {type: string}\n");
     let server = Server::start(&project).await;

@@ -10,6 +10,7 @@ mod crash;
 mod docs;
 mod drain;
 mod explain;
+mod files;
 mod function_stats;
 mod functions;
 mod migrate;

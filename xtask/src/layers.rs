@@ -28,6 +28,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("alyx-proto", Layer::Pure),
     ("alyx-typescript", Layer::Pure),
     ("alyx-store", Layer::Adapter),
+    ("alyx-storage", Layer::Adapter),
     ("alyx-operators", Layer::Adapter),
     ("alyx-bus", Layer::Adapter),
     ("alyx-service", Layer::Adapter),

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use alyx_core::{Error, ErrorKind};
-use alyx_rules::{Action, Review, RuleSet, read_schema, review};
-use alyx_schema::{Collection, Schema};
+use alyx_rules::{Action, BucketReview, FileAction, Review, RuleSet, read_schema, review, review_buckets};
+use alyx_schema::{Bucket, Collection, RuleText, Schema};
 use clap::{Args, Subcommand};
 
 use self::explain::ExplainArgs;
@@ -68,6 +68,13 @@ fn table(schema: &Schema, rules: &RuleSet) -> String {
         describe(&found, collection, &mut out);
         warnings += found.warnings.len();
     }
+    for found in review_buckets(schema, rules) {
+        let Some(bucket) = schema.buckets.get(&found.bucket) else {
+            continue;
+        };
+        describe_bucket(&found, bucket, &mut out);
+        warnings += found.warnings.len();
+    }
     let _ = match warnings {
         0 => writeln!(out, "No warnings. Operators and functions may do everything."),
         1 => writeln!(out, "1 warning. Operators and functions may do everything."),
@@ -88,10 +95,7 @@ fn describe(found: &Review, collection: &Collection, out: &mut String) {
             Action::Update => (collection.access.update, &collection.rules.update),
             Action::Delete => (collection.access.delete, &collection.rules.delete),
         };
-        let text = match rule {
-            Some(rule) => rule.text.split_whitespace().collect::<Vec<_>>().join(" "),
-            None => open.to_string(),
-        };
+        let text = written(open, rule.as_ref());
         let (anonymous, user) = (line.anonymous.word(), line.user.word());
         let action = line.action.word();
         let _ = writeln!(out, "  {action:<8}  {anonymous:<10}  {user:<4}  {text}");
@@ -100,4 +104,33 @@ fn describe(found: &Review, collection: &Collection, out: &mut String) {
         let _ = writeln!(out, "  ! {warning}");
     }
     out.push('\n');
+}
+
+fn describe_bucket(found: &BucketReview, bucket: &Bucket, out: &mut String) {
+    let _ = writeln!(out, "bucket {}  signed out  user  rule", found.bucket);
+    for line in found.lines {
+        let (open, rule) = match line.action {
+            FileAction::Create => (bucket.access.create, &bucket.rules.create),
+            FileAction::Read => (bucket.access.read, &bucket.rules.read),
+            // Nothing changes what is known of a file.
+            FileAction::Update => continue,
+            FileAction::Delete => (bucket.access.delete, &bucket.rules.delete),
+            FileAction::Download => (bucket.download, &bucket.rules.download),
+        };
+        let (anonymous, user) = (line.anonymous.word(), line.user.word());
+        let (action, text) = (line.action.word(), written(open, rule.as_ref()));
+        let _ = writeln!(out, "  {action:<8}  {anonymous:<10}  {user:<4}  {text}");
+    }
+    for warning in &found.warnings {
+        let _ = writeln!(out, "  ! {warning}");
+    }
+    out.push('\n');
+}
+
+/// A rule in one line.
+fn written(open: bool, rule: Option<&RuleText>) -> String {
+    match rule {
+        Some(rule) => rule.text.split_whitespace().collect::<Vec<_>>().join(" "),
+        None => open.to_string(),
+    }
 }

@@ -14,6 +14,8 @@ pub struct Config {
     pub database: Database,
     /// Functions and where they run.
     pub functions: Functions,
+    /// Where files are kept.
+    pub storage: Storage,
     /// Log output.
     pub logging: Logging,
     /// Development mode.
@@ -36,6 +38,42 @@ pub struct Config {
     pub auth: Auth,
     /// Mails to their owners.
     pub mail: Mail,
+}
+
+/// Where files are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Storage {
+    /// The folder of the storage `local`, where [`Self::backends`] has none of that name.
+    pub path: PathBuf,
+    /// Largest file in bytes, at least 1.
+    pub max_file_size: u64,
+    /// Time between two searches for what broken uploads left behind, at least a second.
+    pub sweep_interval: Duration,
+    /// How long that must have lain untouched, at least a minute.
+    pub orphan_age: Duration,
+    /// Storages by name; each is a folder.
+    pub backends: BTreeMap<String, StorageBackend>,
+}
+
+/// One storage.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StorageBackend {
+    /// What it is; a checked configuration has folders only.
+    pub kind: StorageKind,
+    /// Its folder; a checked configuration has one.
+    pub path: Option<PathBuf>,
+    /// What the names of the buckets' folders begin with.
+    pub base_path: String,
+}
+
+/// What a storage is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StorageKind {
+    /// A folder.
+    #[default]
+    Filesystem,
+    /// An S3 service, which this version cannot use.
+    S3,
 }
 
 /// The public listener.

@@ -1,6 +1,7 @@
 //! Rules between keys, and what is said about keys that are accepted without effect.
 
 mod oauth;
+mod storage;
 
 use std::collections::BTreeMap;
 
@@ -51,6 +52,7 @@ pub(crate) fn check(config: &Config, settings: &[Setting], problems: &mut Vec<Pr
     check_auth(config, &mut problem);
     check_mail(config, &mut problem);
     oauth::check(config, &mut problem);
+    storage::check(config, &mut problem);
 }
 
 /// Fills in what follows from other keys.

@@ -54,6 +54,7 @@ fn without_a_file_the_defaults_hold() {
     let mut expected = Config::default();
     expected.database.path = dir.path().join("alyx.db");
     expected.functions.path = dir.path().join("functions");
+    expected.storage.path = dir.path().join("files");
     assert_eq!(loaded.config, expected);
     assert_eq!(loaded.path, None);
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
@@ -209,6 +210,39 @@ fn values_of_the_wrong_shape_and_unsafe_combinations_are_problems() {
         "storage: {backends: {local: {type: ftp}}}",
         "one of: filesystem, s3",
     );
+    check(
+        "storage: {backends: {far: {type: s3}}}",
+        "storage.backends.far.type: `s3` is not available in this version",
+    );
+    check(
+        "storage: {backends: {near: {type: filesystem}}}",
+        "storage.backends.near.filesystem.path: a storage needs a folder",
+    );
+    check(
+        "storage: {backends: {near: {path: files, base_path: ../up}}}",
+        "storage.backends.near.filesystem.base_path",
+    );
+    check("storage: {orphan_age: 1s}", "at least 1m");
+}
+
+#[test]
+fn storages_are_folders_beside_the_one_that_is_always_there() {
+    let config = load(
+        "storage:\n  path: ./blobs\n  max_file_size: 1gb\n  backends:\n    one: {type: filesystem, filesystem: {path: /srv/one}}\n    \
+         two: {path: two, base_path: app-}\n",
+    )
+    .config;
+    assert!(config.storage.path.ends_with("blobs"));
+    assert_eq!(config.storage.max_file_size, 1 << 30);
+    let backends = &config.storage.backends;
+    assert_eq!(backends["one"].path.as_deref(), Some(Path::new("/srv/one")));
+    assert!(
+        backends["two"]
+            .path
+            .as_deref()
+            .is_some_and(|path| path.ends_with("two"))
+    );
+    assert_eq!(backends["two"].base_path, "app-");
 }
 
 #[test]
@@ -260,7 +294,7 @@ fn a_cluster_is_read_whole_and_its_secrets_stay_hidden() {
 #[test]
 fn keys_for_other_versions_are_accepted_with_one_warning_per_reason() {
     let loaded = load(
-        "storage:\n  backends: {files: {type: s3, s3: {secret_access_key: s3cr3t}}}\n\
+        "storage:\n  backends: {files: {path: f, s3: {secret_access_key: s3cr3t}}}\n\
          server: {tls: {enabled: false}}\ndatabase: {turso: {enabled: false, url: x}}\nadmin_ui: {path: /_admin}\n",
     );
     assert_eq!(loaded.warnings.len(), 3, "{:#?}", loaded.warnings);

@@ -70,7 +70,11 @@ impl Caller {
     pub fn may(&self, permission: Permission<'_>) -> bool {
         match self {
             Self::Anonymous | Self::Account(_) => match permission {
-                Permission::Read(_) | Permission::Write(_) | Permission::Invoke(_) => true,
+                Permission::Read(_)
+                | Permission::Write(_)
+                | Permission::ReadFiles(_)
+                | Permission::WriteFiles(_)
+                | Permission::Invoke(_) => true,
                 Permission::Observe | Permission::Nodes | Permission::Deploy | Permission::Administer => {
                     false
                 }

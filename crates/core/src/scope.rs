@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `read:<collection>` | read its documents, live too |
 //! | `write:<collection>` | create, change and delete its documents; not read them |
+//! | `files.read:<bucket>` | see and download its files |
+//! | `files.write:<bucket>` | upload and delete its files; not see them |
 //! | `functions:<name>` | call it |
 //! | `admin:read` | see what operators see |
 //! | `admin:nodes` | the same, and drain nodes |
@@ -28,6 +30,10 @@ pub enum Permission<'a> {
     Read(&'a str),
     /// Create, change or delete documents of a collection.
     Write(&'a str),
+    /// See and download files of a bucket.
+    ReadFiles(&'a str),
+    /// Upload or delete files of a bucket.
+    WriteFiles(&'a str),
     /// Call a function.
     Invoke(&'a str),
     /// See what operators see: status, nodes, schema, functions.
@@ -46,6 +52,8 @@ impl fmt::Display for Permission<'_> {
         match self {
             Self::Read(collection) => write!(f, "read:{collection}"),
             Self::Write(collection) => write!(f, "write:{collection}"),
+            Self::ReadFiles(bucket) => write!(f, "files.read:{bucket}"),
+            Self::WriteFiles(bucket) => write!(f, "files.write:{bucket}"),
             Self::Invoke(function) => write!(f, "functions:{function}"),
             Self::Observe => f.write_str("admin:read"),
             Self::Nodes => f.write_str("admin:nodes"),
@@ -63,6 +71,8 @@ pub struct Scopes(Box<[Scope]>);
 enum Scope {
     Read(Names),
     Write(Names),
+    ReadFiles(Names),
+    WriteFiles(Names),
     Functions(Names),
     Observe,
     Nodes,
@@ -138,12 +148,14 @@ impl Scope {
         match (kind, names) {
             ("read", Some(names)) => Ok(Self::Read(names)),
             ("write", Some(names)) => Ok(Self::Write(names)),
+            ("files.read", Some(names)) => Ok(Self::ReadFiles(names)),
+            ("files.write", Some(names)) => Ok(Self::WriteFiles(names)),
             ("functions", Some(names)) => Ok(Self::Functions(names)),
             _ => {
                 let shown: String = text.chars().take(MAX_LENGTH).collect();
                 Err(invalid(format!(
-                    "`{shown}` is no scope; write `read:<collection>`, `write:<collection>`, `functions:<name>` (a name \
-                     may end with `*`), `admin:read`, `admin:nodes`, `deploy` or `admin`"
+                    "`{shown}` is no scope; write `read:<collection>`, `write:<collection>`, `files.read:<bucket>`, \
+                     `files.write:<bucket>`, `functions:<name>` (a name may end with `*`), `admin:read`, `admin:nodes`, `deploy` or `admin`"
                 )))
             }
         }
@@ -153,6 +165,8 @@ impl Scope {
         match (self, permission) {
             (Self::Read(names), Permission::Read(name))
             | (Self::Write(names), Permission::Write(name))
+            | (Self::ReadFiles(names), Permission::ReadFiles(name))
+            | (Self::WriteFiles(names), Permission::WriteFiles(name))
             | (Self::Functions(names), Permission::Invoke(name)) => names.hold(name),
             (Self::Observe | Self::Nodes | Self::Deploy, Permission::Observe)
             | (Self::Nodes, Permission::Nodes)
@@ -161,6 +175,8 @@ impl Scope {
             (
                 Self::Read(_)
                 | Self::Write(_)
+                | Self::ReadFiles(_)
+                | Self::WriteFiles(_)
                 | Self::Functions(_)
                 | Self::Observe
                 | Self::Nodes
@@ -176,6 +192,8 @@ impl fmt::Display for Scope {
         match self {
             Self::Read(names) => write!(f, "read:{names}"),
             Self::Write(names) => write!(f, "write:{names}"),
+            Self::ReadFiles(names) => write!(f, "files.read:{names}"),
+            Self::WriteFiles(names) => write!(f, "files.write:{names}"),
             Self::Functions(names) => write!(f, "functions:{names}"),
             Self::Observe => Permission::Observe.fmt(f),
             Self::Nodes => Permission::Nodes.fmt(f),
@@ -223,9 +241,11 @@ fn invalid(message: String) -> Error {
 mod tests {
     use super::*;
 
-    const ALL: [Permission<'static>; 7] = [
+    const ALL: [Permission<'static>; 9] = [
         Permission::Read("posts"),
         Permission::Write("posts"),
+        Permission::ReadFiles("posts"),
+        Permission::WriteFiles("posts"),
         Permission::Invoke("posts"),
         Permission::Observe,
         Permission::Nodes,
@@ -246,6 +266,8 @@ mod tests {
         check("read:po*", &["read:posts"]);
         check("read:*", &["read:posts"]);
         check("write:posts", &["write:posts"]);
+        check("files.read:posts", &["files.read:posts"]);
+        check("files.write:p*", &["files.write:posts"]);
         check("functions:posts", &["functions:posts"]);
         check("read:posts write:*", &["read:posts", "write:posts"]);
         check("read:post", &[]);

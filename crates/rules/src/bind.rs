@@ -11,7 +11,7 @@ use alyx_schema::{Collection, Schema};
 
 use crate::expr::{Expr, Kind, Node, Shape};
 use crate::problem::Problem;
-use crate::rule::Action;
+use crate::rule::{Action, FileAction};
 use crate::stored::storage;
 use crate::syntax::{Ast, AstKind, Operator, Span, parse};
 use crate::value::{Val, parse_time};
@@ -23,20 +23,47 @@ pub(crate) struct Bound {
     pub(crate) uses_time: bool,
 }
 
-/// Reads a rule about documents of the collection.
+/// What a rule decides about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// `doc`: a document.
+    Document(Action),
+    /// `file`: a row of the table of files. Even of a new one nothing is known when its rule is decided, so that who may
+    /// upload nothing is refused before anything is uploaded.
+    File(FileAction),
+}
+
+impl Subject {
+    fn method(self) -> &'static str {
+        match self {
+            Self::Document(action) => action.method(),
+            Self::File(action) => action.method(),
+        }
+    }
+
+    /// The name of what is decided about.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Document(_) => "doc",
+            Self::File(_) => "file",
+        }
+    }
+}
+
+/// Reads a rule about documents of the collection, or about files.
 ///
 /// Errors: the first thing that is wrong.
 pub(crate) fn bind(
     schema: &Schema,
     collection: &Arc<Collection>,
-    action: Action,
+    subject: Subject,
     text: &str,
 ) -> Result<Bound, Problem> {
     let ast = parse(text)?;
     let mut binder = Binder {
         schema,
         collection,
-        action,
+        subject,
         elements: Vec::new(),
         uses_time: false,
     };
@@ -50,7 +77,7 @@ pub(crate) fn bind(
 struct Binder<'s> {
     schema: &'s Schema,
     collection: &'s Arc<Collection>,
-    action: Action,
+    subject: Subject,
     /// Variables of the macros around.
     elements: Vec<String>,
     uses_time: bool,

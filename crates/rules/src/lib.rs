@@ -29,8 +29,8 @@ mod value;
 
 pub use explain::Drawing;
 pub use problem::Problem;
-pub use review::{Line, Review, Verdict, review};
-pub use rule::{Action, Decision, Facts, Incoming, Rule};
+pub use review::{BucketLine, BucketReview, Line, Review, Verdict, review, review_buckets};
+pub use rule::{Action, Decision, Facts, FileAction, Incoming, Rule};
 pub use seen::{Came, Explained, Seen};
 pub use set::{Broken, RuleSet, read_schema};
 pub use syntax::Span;

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 
 use alyx_core::{Account, Caller, Value};
 use alyx_query::{CompareOp, Filter};
-use alyx_schema::{Collection, Schema};
+use alyx_schema::{Bucket, Collection, Schema};
 
-use crate::rule::{Action, Decision, Facts, Incoming};
+use crate::rule::{Action, Decision, Facts, FileAction, Incoming};
 use crate::set::RuleSet;
 
 /// The account that stands for any user.
@@ -69,6 +69,62 @@ pub fn review(schema: &Schema, rules: &RuleSet) -> Vec<Review> {
         .collect()
 }
 
+/// What may be done with the files of one bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketReview {
+    /// Its name.
+    pub bucket: String,
+    /// One for each action, in their order.
+    pub lines: [BucketLine; 5],
+    /// What is probably not meant so, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Who may do one thing with files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketLine {
+    /// What is done.
+    pub action: FileAction,
+    /// By who has not signed in.
+    pub anonymous: Verdict,
+    /// By who has, with the role `user` and no metadata.
+    pub user: Verdict,
+}
+
+/// Looks at the rules of every bucket.
+pub fn review_buckets(schema: &Schema, rules: &RuleSet) -> Vec<BucketReview> {
+    let verdict = |bucket: &Bucket, action: FileAction, caller: &Caller| {
+        verdict_of(&rules.decide_of_files(bucket, action, &Facts::of(caller, SystemTime::now())))
+    };
+    let review = |bucket: &Arc<Bucket>| {
+        let lines = FileAction::ALL.map(|action| BucketLine {
+            action,
+            anonymous: verdict(bucket, action, &Caller::Anonymous),
+            user: verdict(bucket, action, &somebody()),
+        });
+        let open = lines.iter().filter(|line| line.anonymous == Verdict::All);
+        let warnings = open.filter_map(|line| match line.action {
+            FileAction::Create => Some("anybody may upload files without signing in".to_owned()),
+            FileAction::Delete => Some("anybody may delete any file without signing in".to_owned()),
+            FileAction::Read | FileAction::Update | FileAction::Download => None,
+        });
+        BucketReview {
+            bucket: bucket.name.clone(),
+            lines,
+            warnings: warnings.collect(),
+        }
+    };
+    schema.buckets.values().map(review).collect()
+}
+
+fn verdict_of(decision: &Decision) -> Verdict {
+    match decision {
+        Decision::Allow => Verdict::All,
+        Decision::Filter(_) => Verdict::Some,
+        Decision::Deny => Verdict::None,
+    }
+}
+
 struct Reviewer<'r> {
     collection: &'r Collection,
     rules: &'r RuleSet,
@@ -108,11 +164,7 @@ impl Reviewer<'_> {
     }
 
     fn verdict(&self, action: Action, caller: &Caller) -> Verdict {
-        match self.decide(action, caller, Incoming::Unknown) {
-            Decision::Allow => Verdict::All,
-            Decision::Filter(_) => Verdict::Some,
-            Decision::Deny => Verdict::None,
-        }
+        verdict_of(&self.decide(action, caller, Incoming::Unknown))
     }
 
     /// Fields that say whose a document is, and that their owner may set to somebody else.

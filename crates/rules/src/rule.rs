@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use alyx_core::{Caller, Value};
 use alyx_query::Filter;
-use alyx_schema::{Collection, Schema};
+use alyx_schema::{Collection, Schema, files};
 
-use crate::bind::{Bound, bind};
+use crate::bind::{Bound, Subject, bind};
 use crate::eval::Evaluator;
 use crate::expr::Expr;
 use crate::problem::Problem;
@@ -46,6 +46,53 @@ impl Action {
         match self {
             Self::Create => "POST",
             Self::Read => "GET",
+            Self::Update => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// What is done to a file in a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileAction {
+    /// A new one is uploaded.
+    Create,
+    /// What is known of it is shown.
+    Read,
+    /// What is known of it is changed.
+    Update,
+    /// It is removed.
+    Delete,
+    /// What is in it is read.
+    Download,
+}
+
+impl FileAction {
+    /// Every action, in the order of the documentation.
+    pub const ALL: [Self; 5] = [
+        Self::Create,
+        Self::Read,
+        Self::Update,
+        Self::Delete,
+        Self::Download,
+    ];
+
+    /// The word in `schema.yaml`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Read => "read",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Download => "download",
+        }
+    }
+
+    /// `request.method` in a rule; see [`Action::method`].
+    pub const fn method(self) -> &'static str {
+        match self {
+            Self::Create => "POST",
+            Self::Read | Self::Download => "GET",
             Self::Update => "PATCH",
             Self::Delete => "DELETE",
         }
@@ -143,7 +190,18 @@ impl Rule {
         text: &str,
     ) -> Result<Self, Problem> {
         Ok(Self {
-            bound: Arc::new(bind(schema, collection, action, text)?),
+            bound: Arc::new(bind(schema, collection, Subject::Document(action), text)?),
+            text: text.into(),
+        })
+    }
+
+    /// Checks a rule about the files of a bucket.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn compile_of_files(schema: &Schema, action: FileAction, text: &str) -> Result<Self, Problem> {
+        Ok(Self {
+            bound: Arc::new(bind(schema, files(), Subject::File(action), text)?),
             text: text.into(),
         })
     }

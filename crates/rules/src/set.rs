@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use alyx_schema::{Collection, ParsedSchema, RuleText, Schema, SchemaErrors};
+use alyx_schema::{Bucket, Collection, ParsedSchema, RuleText, Schema, SchemaErrors, files};
 
 use crate::problem::Problem;
-use crate::rule::{Action, Decision, Facts, Rule};
+use crate::rule::{Action, Decision, Facts, FileAction, Rule};
 
 /// The rules of a schema, compiled. The default knows no collection, and denies everything.
 #[derive(Debug, Default)]
 pub struct RuleSet {
     collections: HashMap<String, [Entry; 4]>,
+    buckets: HashMap<String, [Entry; 5]>,
 }
 
 #[derive(Debug)]
@@ -26,10 +27,10 @@ enum Entry {
 pub struct Broken {
     /// The rule, and where it stands.
     pub rule: RuleText,
-    /// What it would decide about.
-    pub collection: String,
-    /// What it would decide.
-    pub action: Action,
+    /// The collection or bucket that it would decide about.
+    pub subject: String,
+    /// What it would decide: the word in `schema.yaml`.
+    pub action: &'static str,
     /// What is wrong with it.
     pub problem: Problem,
 }
@@ -41,30 +42,68 @@ impl RuleSet {
     /// Every rule that does not compile.
     pub fn compile(schema: &Schema) -> Result<Self, Vec<Broken>> {
         let mut broken = Vec::new();
-        let collections = schema.collections.values().map(|collection| {
-            let entries = Action::ALL.map(|action| match written(collection, action) {
-                (false, _) => Entry::Never,
-                (true, None) => Entry::Always,
-                (true, Some(rule)) => match Rule::compile(schema, collection, action, &rule.text) {
-                    Ok(rule) => Entry::When(rule),
-                    Err(problem) => {
+        let mut entry =
+            |(subject, action): (&str, &'static str), (open, rule): Written<'_>, compile: Compile<'_>| {
+                let (true, Some(rule)) = (open, rule) else {
+                    return if open { Entry::Always } else { Entry::Never };
+                };
+                compile(&rule.text).map_or_else(
+                    |problem| {
                         broken.push(Broken {
                             rule: rule.clone(),
-                            collection: collection.name.clone(),
+                            subject: subject.to_owned(),
                             action,
                             problem,
                         });
                         Entry::Never
-                    }
-                },
+                    },
+                    Entry::When,
+                )
+            };
+        let mut collections = HashMap::new();
+        for collection in schema.collections.values() {
+            let entries = Action::ALL.map(|action| {
+                entry(
+                    (&collection.name, action.word()),
+                    written(collection, action),
+                    &|text| Rule::compile(schema, collection, action, text),
+                )
             });
-            (collection.name.clone(), entries)
-        });
-        let collections = collections.collect();
+            collections.insert(collection.name.clone(), entries);
+        }
+        let mut buckets = HashMap::new();
+        for bucket in schema.buckets.values() {
+            let entries = FileAction::ALL.map(|action| {
+                entry(
+                    (&bucket.name, action.word()),
+                    written_of_files(bucket, action),
+                    &|text| Rule::compile_of_files(schema, action, text),
+                )
+            });
+            buckets.insert(bucket.name.clone(), entries);
+        }
         if broken.is_empty() {
-            Ok(Self { collections })
+            Ok(Self { collections, buckets })
         } else {
             Err(broken)
+        }
+    }
+
+    /// What the rule of the bucket says: a filter over [`alyx_schema::files`], which does not look at the bucket itself.
+    /// Of a bucket that is not known: no.
+    pub fn decide_of_files(&self, bucket: &Bucket, action: FileAction, facts: &Facts<'_>) -> Decision {
+        let place = match action {
+            FileAction::Create => 0,
+            FileAction::Read => 1,
+            FileAction::Update => 2,
+            FileAction::Delete => 3,
+            FileAction::Download => 4,
+        };
+        let entries = self.buckets.get(&bucket.name);
+        match entries.and_then(|entries| entries.get(place)) {
+            Some(Entry::Always) => Decision::Allow,
+            Some(Entry::Never) | None => Decision::Deny,
+            Some(Entry::When(rule)) => rule.decide(files(), facts),
         }
     }
 
@@ -98,7 +137,23 @@ impl RuleSet {
 }
 
 /// Whether anybody from outside may, and the rule that has to agree.
-fn written(collection: &Collection, action: Action) -> (bool, Option<&RuleText>) {
+type Written<'r> = (bool, Option<&'r RuleText>);
+type Compile<'c> = &'c dyn Fn(&str) -> Result<Rule, Problem>;
+
+/// What a bucket says of an action.
+fn written_of_files(bucket: &Bucket, action: FileAction) -> Written<'_> {
+    let (access, rules) = (&bucket.access, &bucket.rules);
+    match action {
+        FileAction::Create => (access.create, rules.create.as_ref()),
+        FileAction::Read => (access.read, rules.read.as_ref()),
+        FileAction::Update => (access.update, rules.update.as_ref()),
+        FileAction::Delete => (access.delete, rules.delete.as_ref()),
+        FileAction::Download => (bucket.download, rules.download.as_ref()),
+    }
+}
+
+/// What a collection says of an action.
+fn written(collection: &Collection, action: Action) -> Written<'_> {
     let (access, rules) = (&collection.access, &collection.rules);
     match action {
         Action::Create => (access.create, rules.create.as_ref()),
@@ -148,8 +203,8 @@ fn told(broken: &Broken, source: &str) -> alyx_schema::Problem {
         message = format!("`{part}`: {message}");
     }
     if rule.path == "default_access" {
-        let (collection, action) = (&broken.collection, broken.action.word());
-        message = format!("{message} (as the {action} rule of `{collection}`)");
+        let (subject, action) = (&broken.subject, broken.action);
+        message = format!("{message} (as the {action} rule of `{subject}`)");
     }
     alyx_schema::Problem {
         path: rule.path.clone(),

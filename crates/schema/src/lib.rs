@@ -4,6 +4,7 @@
 
 mod ddl;
 mod document;
+mod files;
 mod formats;
 mod model;
 mod parse;
@@ -17,9 +18,10 @@ pub use document::{
     is_touch, key_to_json, parse_key, read_create, read_update, row_from_image, value_from_json,
     value_from_text, value_to_json, write_json, write_json_with,
 };
+pub use files::{FILES_TABLE, file_field, file_tables, files, files_are_there};
 pub use model::{
-    Access, Bucket, Collection, DefaultValue, Field, FieldType, FileRule, Format, Index, OnDelete, Reference,
-    RuleText, RuleTexts, Schema, SortOrder, Storage, Validation,
+    Access, Bucket, BucketRules, Collection, DefaultValue, Field, FieldType, FileRule, Format, Index,
+    OnDelete, Reference, RuleText, RuleTexts, Schema, SortOrder, Storage, Validation,
 };
 pub use parse::{ParsedSchema, parse};
 pub use plan::{Class, Plan, Proposal, Step, Verdict, plan, plan_numbered};

@@ -326,10 +326,53 @@ pub struct Bucket {
     pub allowed_types: Vec<String>,
     /// Whether files are kept compressed.
     pub compression: bool,
-    /// Who may do what with files and their descriptions.
+    /// Who may do what with files and what is known of them: false is nobody from outside. Where it is true, a rule may
+    /// still have to agree.
     pub access: Access,
     /// May anyone read what is in them?
     pub download: bool,
+    /// The rules that decide by an expression.
+    pub rules: BucketRules,
+}
+
+/// The rules of a bucket that decide by an expression. Where there is none, its access alone decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BucketRules {
+    /// Who may upload files, and which.
+    pub create: Option<RuleText>,
+    /// Who may see which files are there.
+    pub read: Option<RuleText>,
+    /// Who may change what is known of them.
+    pub update: Option<RuleText>,
+    /// Who may delete which of them.
+    pub delete: Option<RuleText>,
+    /// Who may read what is in which of them.
+    pub download: Option<RuleText>,
+}
+
+impl Bucket {
+    /// Whether files of that media type may be in it; parameters of the type play no part.
+    pub fn takes(&self, mime_type: &str) -> bool {
+        takes(&self.allowed_types, mime_type)
+    }
+}
+
+impl FileRule {
+    /// Whether the field takes files of that media type; parameters of the type play no part.
+    pub fn takes(&self, mime_type: &str) -> bool {
+        takes(&self.allowed_types, mime_type)
+    }
+}
+
+fn takes(allowed: &[String], mime_type: &str) -> bool {
+    let essence = mime_type.split(';').next().unwrap_or_default().trim();
+    let kind = essence.split('/').next().unwrap_or_default();
+    allowed.is_empty()
+        || allowed.iter().any(|allowed| match allowed.strip_suffix("/*") {
+            Some("*") => true,
+            Some(any) => any.eq_ignore_ascii_case(kind),
+            None => allowed.eq_ignore_ascii_case(essence),
+        })
 }
 
 /// Named formats of `validate.format`.

@@ -2,7 +2,8 @@
 
 use alyx_core::Value;
 use alyx_schema::{
-    Access, Bucket, DefaultValue, FieldType, FileRule, Format, OnDelete, RichFormat, Schema, SortOrder, parse,
+    Access, Bucket, BucketRules, DefaultValue, FieldType, FileRule, Format, OnDelete, RichFormat, RuleText,
+    Schema, SortOrder, parse,
 };
 
 fn schema(source: &str) -> Schema {
@@ -280,7 +281,7 @@ buckets:
     max_total_size: 1gb
     allowed_types: [image/*, Application/PDF, '*/*']
     compression: true
-    rules: {read: true, download: true}
+    rules: {read: true, download: file.size < 10 || auth.id != null}
 collections:
   images:
     fields:
@@ -312,8 +313,19 @@ fn buckets_and_the_files_of_fields_are_read() {
             compression: true,
             access: Access { read: true, ..closed },
             download: true,
+            rules: BucketRules {
+                download: Some(RuleText {
+                    text: "file.size < 10 || auth.id != null".into(),
+                    path: String::new(),
+                    line: 0,
+                    column: 0,
+                }),
+                ..BucketRules::default()
+            },
         }
     );
+    let takes = |bucket: &str, kind: &str| parsed.schema.buckets[bucket].takes(kind);
+    assert!(takes("docs", "text/plain") && takes("images", "anything/at-all"));
     let docs = &parsed.schema.buckets["docs"];
     assert_eq!(
         (docs.access, docs.download, docs.max_file_size),
@@ -329,6 +341,10 @@ fn buckets_and_the_files_of_fields_are_read() {
             on_delete: OnDelete::SetNull,
         })
     );
+    let face = images.field("face").expect("declared").1.file.as_ref();
+    let takes = |kind: &str| face.is_some_and(|face| face.takes(kind));
+    assert!(takes("image/png") && takes("Image/PNG; charset=utf-8"));
+    assert!(!takes("image/jpeg") && !takes("image") && !takes(""));
     let other = images.field("other").expect("declared").1.file.as_ref();
     assert_eq!(other.map(|rule| rule.on_delete), Some(OnDelete::Cascade));
     let said = |part: &str| {
@@ -339,7 +355,7 @@ fn buckets_and_the_files_of_fields_are_read() {
             .count()
     };
     assert_eq!(said("`max_size` is above"), 1, "{:?}", parsed.warnings);
-    assert_eq!(said("stores no files"), 2, "{:?}", parsed.warnings);
+    assert_eq!(said("does not look the file up"), 2, "{:?}", parsed.warnings);
 }
 
 /// Blocks of the guide are whole files, the indexes of a collection, or fields.

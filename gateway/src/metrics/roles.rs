@@ -11,9 +11,19 @@ pub(crate) fn write_roles(out: &mut Exposition, app: &App) {
     write_store(out, app);
     write_realtime(out, app);
     write_functions(out, app);
+    write_files(out, app);
     let (hashes, refused) = app.auth.hashes();
     out.single(families::AUTH_HASHES, hashes);
     out.single(families::AUTH_HASHES_REFUSED, refused);
+}
+
+fn write_files(out: &mut Exposition, app: &App) {
+    let stats = app.files.stats();
+    out.single(families::FILES_UPLOADS, stats.uploads);
+    out.single(families::FILES_UPLOADED_BYTES, stats.bytes);
+    out.family(families::FILES_REMOVED);
+    out.sample("", &[("reason", "deleted")], stats.removed);
+    out.sample("", &[("reason", "orphaned")], stats.swept);
 }
 
 fn write_store(out: &mut Exposition, app: &App) {

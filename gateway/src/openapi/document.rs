@@ -5,7 +5,7 @@ use alyx_service::state::DesiredState;
 use serde_json::{Map, Value as Json, json};
 
 use super::names::{Names, capitalized};
-use super::{access, admin, auth, collections, functions, schemas, system, transactions};
+use super::{access, admin, auth, collections, files, functions, schemas, system, transactions};
 
 /// What a document is made from.
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +126,9 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
     shared.extend(system::shared());
     shared.extend(transactions::shared());
     shared.extend(admin::shared());
+    if !subject.state.schema.buckets.is_empty() {
+        shared.extend(files::shared());
+    }
     if subject.functions {
         shared.extend(functions::shared());
     }
@@ -159,6 +162,12 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
             )
         })
         .collect();
+    for bucket in subject.state.schema.buckets.values() {
+        files::add(bucket, &mut paths, &mut operations);
+    }
+    if paths.keys().any(|path| path.starts_with("/api/files/")) {
+        tags.push(tag("files", "Files in buckets."));
+    }
     if subject.functions {
         for function in subject.state.functions.values() {
             functions::add(function, &mut paths, &mut operations);

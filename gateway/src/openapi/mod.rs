@@ -10,6 +10,7 @@ mod admin;
 mod auth;
 mod collections;
 mod document;
+mod files;
 mod functions;
 mod names;
 mod oauth;

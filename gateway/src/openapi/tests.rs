@@ -217,6 +217,64 @@ fn only_what_is_served_and_open_is_listed() {
 }
 
 #[test]
+fn buckets_are_listed_as_far_as_they_are_open() {
+    let listed = |rules: &str| -> Vec<String> {
+        let schema = format!(
+            "collections: {{file: {{fields: {{x: {{type: string}}}}}}}}\nbuckets: {{images: {{backend: local, rules: {rules}}}}}"
+        );
+        let parsed = alyx_schema::parse(&schema, "schema.yaml").expect("a sound schema");
+        let document = document(&Subject {
+            state: &DesiredState {
+                schema: Arc::new(parsed.schema),
+                ..state()
+            },
+            docs: &alyx_config::Config::default().docs,
+            functions: false,
+            realtime: false,
+            accounts: false,
+            development: false,
+        });
+        let mut references = Vec::new();
+        all(&document, "$ref", &mut references);
+        for reference in references {
+            let pointer = reference.as_str().and_then(|text| text.strip_prefix('#'));
+            assert!(document.pointer(pointer.expect("local")).is_some(), "{reference}");
+        }
+        let mut listed = Vec::new();
+        for (path, item) in document["paths"].as_object().expect("paths") {
+            if let Some(rest) = path.strip_prefix("/api/files/images") {
+                listed.extend(
+                    item.as_object()
+                        .expect("methods")
+                        .keys()
+                        .map(|method| format!("{method} {rest}")),
+                );
+            }
+        }
+        listed.sort();
+        listed
+    };
+    let closed = "{create: false, read: false, update: false, delete: false, download: false}";
+    assert_eq!(listed(closed), Vec::<String>::new());
+    assert_eq!(
+        listed("{create: true}"),
+        [
+            "delete /batch",
+            "delete /{id}",
+            "get ",
+            "get /{id}",
+            "get /{id}/download",
+            "get /{id}/view",
+            "post "
+        ]
+    );
+    assert_eq!(
+        listed(&closed.replace("download: false", "download: true")).len(),
+        2
+    );
+}
+
+#[test]
 fn operation_ids_differ_and_are_the_expected_ones() {
     let document = made(true, true, true);
     let mut ids = Vec::new();

@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 mod batch;
 mod collections;
+mod files;
 mod function_figures;
 mod functions;
 mod logs;
@@ -30,6 +31,7 @@ use crate::auth::{Identity, Purpose};
 use crate::authority::Authority;
 use crate::body;
 use crate::envelope::Reply;
+use crate::files::Disposition;
 use crate::request_id::RequestTag;
 use crate::route::{Matched, Route};
 use crate::transactions::Owner;
@@ -137,6 +139,21 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
         Route::Batch => batch::run(context, &parts, body).await,
         Route::Transactions => transactions::act(context, &parts, matched.first).await,
         Route::Aggregate => collections::aggregate(context, matched.first, parts.uri.query()).await,
+        Route::Files if method == Method::POST => files::upload(context, matched.first, &parts, body).await,
+        Route::Files => files::list(context, matched.first, &parts).await,
+        Route::FileBatch => files::delete_all(context, matched.first, &parts, body).await,
+        Route::File if *method == Method::DELETE => {
+            files::delete(context, (matched.first, matched.second)).await
+        }
+        Route::File => files::get(context, (matched.first, matched.second)).await,
+        Route::FileDownload => {
+            let asked = (matched.first, matched.second);
+            files::content(context, asked, &parts, Disposition::Attachment).await
+        }
+        Route::FileView => {
+            let asked = (matched.first, matched.second);
+            files::content(context, asked, &parts, Disposition::Inline).await
+        }
         Route::Functions => functions::list(context),
         Route::FunctionReload if method == Method::POST => functions::reload(context).await,
         Route::FunctionStats => functions::stats(context),

@@ -12,6 +12,7 @@ mod described;
 mod documentation;
 mod documents;
 mod edge;
+mod files;
 mod frontend;
 mod functions;
 mod logs;

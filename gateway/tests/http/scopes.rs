@@ -10,11 +10,15 @@ use crate::accounts::setup;
 use crate::site::{Reply, Site};
 
 /// One of each kind, and of those with names one for something else too.
-const SCOPES: [&str; 10] = [
+const SCOPES: [&str; 14] = [
     "read:notes",
     "read:rooms",
     "write:notes",
     "write:rooms",
+    "files.read:images",
+    "files.read:papers",
+    "files.write:images",
+    "files.write:papers",
     "functions:echo",
     "functions:db",
     "admin:read",
@@ -92,6 +96,48 @@ const ROWS: &[Row] = &[
         "GET",
         "/api/aggregate/notes?count=*",
         Scopes(&["read:notes"]),
+    ),
+    (
+        "/api/files/{bucket}",
+        "GET",
+        "/api/files/images",
+        Scopes(&["files.read:images"]),
+    ),
+    (
+        "/api/files/{bucket}",
+        "POST",
+        "/api/files/images",
+        Scopes(&["files.write:images"]),
+    ),
+    (
+        "/api/files/{bucket}/batch",
+        "DELETE",
+        "/api/files/images/batch",
+        Scopes(&["files.write:images"]),
+    ),
+    (
+        "/api/files/{bucket}/{id}",
+        "GET",
+        "/api/files/images/{id}",
+        Scopes(&["files.read:images"]),
+    ),
+    (
+        "/api/files/{bucket}/{id}",
+        "DELETE",
+        "/api/files/images/{id}",
+        Scopes(&["files.write:images"]),
+    ),
+    (
+        "/api/files/{bucket}/{id}/download",
+        "GET",
+        "/api/files/images/{id}/download",
+        Scopes(&["files.read:images"]),
+    ),
+    (
+        "/api/files/{bucket}/{id}/view",
+        "GET",
+        "/api/files/images/{id}/view",
+        Scopes(&["files.read:images"]),
     ),
     ("/api/functions", "GET", "/api/functions", Anybody),
     (

@@ -28,7 +28,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value as Json, json};
 use tokio::sync::{Notify, mpsc, watch};
 
-/// Collections with every kind of access and constraint that the routes tell apart.
+/// Collections and buckets with every kind of access and constraint that the routes tell apart.
 const SCHEMA: &str = "
 collections:
   rooms:
@@ -47,6 +47,14 @@ collections:
     fields:
       id: {type: int, primary: true, default: auto}
       word: {type: string}
+buckets:
+  images: {backend: local, max_file_size: 1mb, allowed_types: [image/*, text/*]}
+  papers: {backend: local}
+  tight: {backend: local, max_total_size: 100}
+  closed:
+    backend: local
+    rules: {create: false, read: false, delete: false, download: false}
+  lost: {backend: nowhere}
 ";
 
 /// A running gateway.
@@ -147,6 +155,7 @@ impl Setup {
         store.migrate(steps).await.expect("tables");
         (self.edit)(&mut schema);
         self.config.database.path = dir.path().join("data/alyx.db");
+        self.config.storage.path = dir.path().join("files");
         if self.dist_is_the_data_folder {
             self.config.frontend.dist = Some(dir.path().to_path_buf());
         }

@@ -253,9 +253,16 @@ spec:
       volumeMounts:
         {{- include "alyx.projectMount" $root | nindent 8 }}
         - {name: data, mountPath: /data}
+        {{- if .values.filesClaim }}
+        - {name: files, mountPath: /data/files}
+        {{- end }}
         - {name: tmp, mountPath: /tmp}
   volumes:
     {{- include "alyx.projectVolume" $root | nindent 4 }}
+    {{- with .values.filesClaim }}
+    - name: files
+      persistentVolumeClaim: {claimName: {{ . }}}
+    {{- end }}
     - name: tmp
       emptyDir: {sizeLimit: {{ default "256Mi" .values.scratchSize }}}
     {{- if not .keeps }}

@@ -5,6 +5,7 @@ mod cluster;
 mod live;
 mod no_effect;
 mod oauth;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use crate::model::{
     Admin, Auth, Cluster, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions,
     Jwt, LogFormat, LogLevel, Logging, Mail, MailLinks, Metrics, PasswordPolicy, RateLimit, Realtime, Server,
-    Transactions, Turso,
+    Storage, Transactions, Turso,
 };
 use crate::value::{Input, Kind};
 
@@ -56,7 +57,11 @@ impl Key {
 /// Every key, in the order of the documentation.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
     let accounts = auth::KEYS.iter().chain(oauth::KEYS).chain(auth::MAIL);
-    let live = live::KEYS.iter().chain(accounts).chain(cluster::KEYS);
+    let live = live::KEYS
+        .iter()
+        .chain(accounts)
+        .chain(storage::KEYS)
+        .chain(cluster::KEYS);
     live.chain(no_effect::KEYS)
 }
 
@@ -124,6 +129,13 @@ fn blank() -> Config {
             env: BTreeMap::new(),
             runtime: FunctionRuntime::Auto,
             pools: BTreeMap::new(),
+        },
+        storage: Storage {
+            path: PathBuf::new(),
+            max_file_size: 0,
+            sweep_interval: Duration::ZERO,
+            orphan_age: Duration::ZERO,
+            backends: BTreeMap::new(),
         },
         logging: Logging {
             level: LogLevel::Info,

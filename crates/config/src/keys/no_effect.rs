@@ -28,12 +28,7 @@ const MOUNT: Kind = Kind::Mount(|_, _, _| ());
 const SECRET: Kind = Kind::Secret(|_, _, _| ());
 const LIST: Kind = Kind::List(|_, _, _| ());
 
-const BACKEND: Kind = Kind::Choice {
-    words: &["filesystem", "s3"],
-    set: |_, _, _| (),
-};
-
-const NO_STORAGE: &str = "this version has no file storage; `storage` is checked and has no effect";
+const NO_S3: &str = "this version keeps files in folders only";
 const NO_ADMIN_UI: &str = "this version has no admin UI; `admin_ui` is checked and has no effect";
 const NO_TLS: &str = "this version does not speak TLS itself; put a proxy that does in front of it";
 const NO_CLIENTS: &str = "this version generates no clients";
@@ -50,21 +45,15 @@ pub(super) static KEYS: &[Key] = &[
     no_effect("server.tls.key_file", TEXT, NO_TLS),
     no_effect("server.tls.auto_tls", BOOL, NO_TLS),
     no_effect("server.tls.domain", TEXT, NO_TLS),
-    no_effect("storage.backends.{name}.type", BACKEND, NO_STORAGE),
-    no_effect("storage.backends.{name}.filesystem.path", TEXT, NO_STORAGE)
-        .or(&["storage.backends.{name}.path"]),
-    no_effect("storage.backends.{name}.filesystem.base_path", TEXT, NO_STORAGE)
-        .or(&["storage.backends.{name}.base_path"]),
-    no_effect("storage.backends.{name}.s3.endpoint", TEXT, NO_STORAGE)
-        .or(&["storage.backends.{name}.endpoint"]),
-    no_effect("storage.backends.{name}.s3.region", TEXT, NO_STORAGE).or(&["storage.backends.{name}.region"]),
-    no_effect("storage.backends.{name}.s3.access_key_id", SECRET, NO_STORAGE)
+    no_effect("storage.backends.{name}.s3.endpoint", TEXT, NO_S3).or(&["storage.backends.{name}.endpoint"]),
+    no_effect("storage.backends.{name}.s3.region", TEXT, NO_S3).or(&["storage.backends.{name}.region"]),
+    no_effect("storage.backends.{name}.s3.access_key_id", SECRET, NO_S3)
         .or(&["storage.backends.{name}.access_key_id"]),
-    no_effect("storage.backends.{name}.s3.secret_access_key", SECRET, NO_STORAGE)
+    no_effect("storage.backends.{name}.s3.secret_access_key", SECRET, NO_S3)
         .or(&["storage.backends.{name}.secret_access_key"]),
-    no_effect("storage.backends.{name}.s3.bucket_prefix", TEXT, NO_STORAGE)
+    no_effect("storage.backends.{name}.s3.bucket_prefix", TEXT, NO_S3)
         .or(&["storage.backends.{name}.bucket_prefix"]),
-    no_effect("storage.backends.{name}.s3.force_path_style", BOOL, NO_STORAGE)
+    no_effect("storage.backends.{name}.s3.force_path_style", BOOL, NO_S3)
         .or(&["storage.backends.{name}.force_path_style"]),
     no_effect("admin_ui.enabled", BOOL, NO_ADMIN_UI),
     no_effect("admin_ui.path", MOUNT, NO_ADMIN_UI),

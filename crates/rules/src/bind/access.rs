@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use alyx_query::JsonPath;
-use alyx_schema::{Collection, Field};
+use alyx_schema::{Collection, FILES_TABLE, Field};
 
-use super::{Binder, Binding, Part, meant, part, problem};
+use super::{Binder, Binding, Part, Subject, meant, part, problem};
 use crate::expr::{AuthPart, Expr, Hop, Kind, Leaf, Node, Shape, Stored};
 use crate::problem::Problem;
 use crate::rule::Action;
@@ -14,7 +14,11 @@ use crate::value::Val;
 
 /// References that one path follows at most.
 const MAX_HOPS: usize = 4;
-pub(super) const NAMES: [&str; 5] = ["auth", "doc", "data", "request", "now"];
+/// Names with a meaning of their own in any rule.
+pub(super) const NAMES: [&str; 6] = ["auth", "doc", "file", "data", "request", "now"];
+/// Names in a rule about documents, and in one about files.
+const OF_DOCUMENTS: [&str; 5] = ["auth", "doc", "data", "request", "now"];
+const OF_FILES: [&str; 4] = ["auth", "file", "request", "now"];
 const OF_REQUEST: [&str; 3] = ["body", "method", "time"];
 /// What the names of fields with a key end with.
 const KEY_SUFFIX: &str = "_id";
@@ -40,7 +44,7 @@ impl Binder<'_> {
                 self.uses_time = true;
                 Ok(part(Node::Now, span, Shape::TIME))
             }
-            "doc" | "data" | "request" => {
+            name if name == self.subject.name() || matches!(name, "data" | "request") => {
                 let message = format!("`{name}` is not a value of its own");
                 Err(problem(
                     span,
@@ -51,7 +55,10 @@ impl Binder<'_> {
             _ => Err(problem(
                 span,
                 format!("there is no `{name}`"),
-                meant(name, NAMES.into_iter()),
+                match self.subject {
+                    Subject::Document(_) => meant(name, OF_DOCUMENTS.into_iter()),
+                    Subject::File(_) => meant(name, OF_FILES.into_iter()),
+                },
             )),
         }
     }
@@ -82,7 +89,7 @@ impl Binder<'_> {
         steps.reverse();
         match &base.kind {
             AstKind::Name(name) if !self.elements.contains(name) => match name.as_str() {
-                "doc" => self.document(&steps, ast.span),
+                name if name == self.subject.name() => self.document(&steps, ast.span),
                 "data" => self.data(&steps, ast.span),
                 "request" => self.request(&steps, ast.span),
                 "auth" => Self::auth(&steps),
@@ -145,7 +152,7 @@ impl Binder<'_> {
         match (first.name.as_str(), steps.len()) {
             ("body", 2..) => self.data(&steps[1..], span),
             ("method", 1) => Ok(part(
-                Node::Value(Val::Text(self.action.method().into())),
+                Node::Value(Val::Text(self.subject.method().into())),
                 span,
                 Shape::KNOWN,
             )),
@@ -173,9 +180,16 @@ impl Binder<'_> {
     }
 
     fn data(&mut self, steps: &[Step<'_>], span: Span) -> Binding {
-        if matches!(self.action, Action::Read | Action::Delete) {
-            let message = format!("`{}` brings no data", self.action.word());
-            return Err(problem(span, message, "use `doc` for what is stored"));
+        match self.subject {
+            Subject::Document(action @ (Action::Read | Action::Delete)) => {
+                let message = format!("`{}` brings no data", action.word());
+                return Err(problem(span, message, "use `doc` for what is stored"));
+            }
+            Subject::File(_) => {
+                let message = "files bring no `data`";
+                return Err(problem(span, message, "use `file` for what is known of them"));
+            }
+            Subject::Document(Action::Create | Action::Update) => {}
         }
         let first = &steps[0];
         let (position, field) = self.field(self.collection, &first.name, first.ast.span)?;
@@ -225,10 +239,10 @@ impl Binder<'_> {
     /// In a new document what is stored is what comes in, and so is known, unless other documents hold it.
     fn of_stored(&self, stored: Stored, span: Span) -> Part {
         let kind = stored.leaf.kind;
-        let shape = match (self.action, stored.hops.is_empty(), kind) {
-            (Action::Create, true, Kind::Time) => Shape::TIME,
-            (Action::Create, true, _) => Shape::KNOWN,
-            (Action::Create | Action::Read | Action::Update | Action::Delete, _, kind) => Shape::Stored(kind),
+        let shape = match (self.subject, stored.hops.is_empty(), kind) {
+            (Subject::Document(Action::Create), true, Kind::Time) => Shape::TIME,
+            (Subject::Document(Action::Create), true, _) => Shape::KNOWN,
+            (Subject::Document(_) | Subject::File(_), _, kind) => Shape::Stored(kind),
         };
         part(Node::Stored(stored), span, shape)
     }
@@ -393,7 +407,9 @@ impl Binder<'_> {
         name: &str,
         span: Span,
     ) -> Result<(usize, &'c Field), Problem> {
-        if let Some((position, field)) = collection.field(name) {
+        if let Some((position, field)) = collection.field(name)
+            && !(field.internal && collection.name == FILES_TABLE)
+        {
             if !field.internal {
                 return Ok((position, field));
             }
@@ -407,11 +423,12 @@ impl Binder<'_> {
         }
         let visible = collection.fields.iter().filter(|field| !field.internal);
         let hint = meant(name, visible.map(|field| field.name.as_str()));
-        Err(problem(
-            span,
-            format!("`{}` has no field `{name}`", collection.name),
-            hint,
-        ))
+        let message = if collection.name == FILES_TABLE {
+            format!("a file has no `{name}`")
+        } else {
+            format!("`{}` has no field `{name}`", collection.name)
+        };
+        Err(problem(span, message, hint))
     }
 
     pub(super) fn collection_of(&self, ast: &Ast) -> Result<Arc<Collection>, Problem> {

@@ -3,6 +3,7 @@
 mod agreement;
 mod decisions;
 mod explained;
+mod files;
 mod guards;
 mod problems;
 mod reviewed;

@@ -3,7 +3,7 @@
 use alyx_yaml::Node;
 
 use super::walk::{Named, Options, Walk, join};
-use crate::model::{Access, RuleText, RuleTexts};
+use crate::model::{Access, BucketRules, RuleText, RuleTexts};
 
 /// Operations that a rule can decide.
 pub(crate) const OPERATIONS: [&str; 4] = ["create", "read", "update", "delete"];
@@ -109,44 +109,38 @@ pub(super) fn read(
     (access, texts)
 }
 
-/// The access of a bucket, and who may download from it.
+/// The access of a bucket, who may download from it, and its rules.
 pub(super) fn of_bucket(
     walk: &mut Walk,
     path: &str,
     options: &Options<'_>,
     fallback: Access,
-) -> (Access, bool) {
-    let (mut access, mut download) = (fallback, fallback.read);
+) -> (Access, bool, BucketRules) {
+    let (mut access, mut download, mut texts) = (fallback, fallback.read, BucketRules::default());
     let Some(node) = options.get("rules") else {
-        return (access, download);
+        return (access, download, texts);
     };
     let path = join(path, "rules");
     let Some(rules) = walk.options(node, &path, "`rules`", &BUCKET_OPERATIONS, &[]) else {
-        return (Access::CLOSED, false);
+        return (Access::CLOSED, false, texts);
     };
-    for (operation, open) in [
-        ("create", &mut access.create),
-        ("read", &mut access.read),
-        ("update", &mut access.update),
-        ("delete", &mut access.delete),
-        ("download", &mut download),
+    for (operation, open, text) in [
+        ("create", &mut access.create, &mut texts.create),
+        ("read", &mut access.read, &mut texts.read),
+        ("update", &mut access.update, &mut texts.update),
+        ("delete", &mut access.delete, &mut texts.delete),
+        ("download", &mut download, &mut texts.download),
     ] {
         let Some(node) = rules.get(operation) else {
             continue;
         };
-        let path = join(&path, operation);
-        *open = match decision(walk, node, &path) {
-            Some(Decision::Always) => true,
-            Some(Decision::When(_)) => {
-                let hint = "use true (open to the world) or false (closed to all but functions)";
-                let message = "rules of buckets with expressions are not available in this version";
-                walk.problem(node.place, path, message, hint);
-                false
-            }
-            Some(Decision::Never) | None => false,
+        (*open, *text) = match decision(walk, node, &join(&path, operation)) {
+            Some(Decision::Always) => (true, None),
+            Some(Decision::When(rule)) => (true, Some(rule)),
+            Some(Decision::Never) | None => (false, None),
         };
     }
-    (access, download)
+    (access, download, texts)
 }
 
 /// No expression is a single word.

@@ -1,4 +1,4 @@
-//! `buckets`: places for files. This version knows them and stores nothing in them.
+//! `buckets`: places for files.
 
 use alyx_core::{nearest, parse_size};
 use alyx_yaml::Node;
@@ -45,7 +45,13 @@ fn read(walk: &mut Walk, named: &Named<'_>, fallback: Access) -> Option<Bucket> 
         .text(&options, "backend", path)
         .unwrap_or_default()
         .to_owned();
-    let (access, download) = access::of_bucket(walk, path, &options, fallback);
+    let compression = walk.flag(&options, "compression", path).unwrap_or(false);
+    if compression {
+        walk.warnings.push(format!(
+            "{path}: `compression` has no effect in this version: files are kept as they are"
+        ));
+    }
+    let (access, download, rules) = access::of_bucket(walk, path, &options, fallback);
     Some(Bucket {
         name: named.name.clone(),
         description,
@@ -53,9 +59,10 @@ fn read(walk: &mut Walk, named: &Named<'_>, fallback: Access) -> Option<Bucket> 
         max_file_size: size(walk, &options, "max_file_size", path),
         max_total_size: size(walk, &options, "max_total_size", path),
         allowed_types: media_types(walk, &options, "allowed_types", path),
-        compression: walk.flag(&options, "compression", path).unwrap_or(false),
+        compression,
         access,
         download,
+        rules,
     })
 }
 

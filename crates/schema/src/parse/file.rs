@@ -80,7 +80,7 @@ pub(super) fn check(walk: &mut Walk, drafts: &[Draft], buckets: &[Bucket]) {
             ));
         }
         walk.warnings.push(format!(
-            "{path}: this version stores no files; the field keeps an id and looks no file up"
+            "{path}: the field keeps an id, and this version does not look the file up"
         ));
     }
 }

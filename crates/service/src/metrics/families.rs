@@ -75,6 +75,9 @@ families! {
     REALTIME_RESETS = Counter "alyx_realtime_resets_total", "Snapshots sent afresh because a socket or the node was behind.";
     REALTIME_OVERFLOWS = Counter "alyx_realtime_overflows_total", "Queues that ran over.";
     REALTIME_CLOSED = Counter "alyx_realtime_closed_total", "Sockets closed, by reason.";
+    FILES_UPLOADS = Counter "alyx_files_uploads_total", "Files stored.";
+    FILES_UPLOADED_BYTES = Counter "alyx_files_uploaded_bytes_total", "Bytes of the files stored.";
+    FILES_REMOVED = Counter "alyx_files_removed_total", "Files whose bytes were removed, by reason.";
     AUTH_HASHES = Counter "alyx_auth_hashes_total", "Passwords hashed or compared.";
     AUTH_HASHES_REFUSED = Counter "alyx_auth_hashes_refused_total", "Passwords that were not looked at because too many waited.";
     FUNCTIONS_INSTANCES = Gauge "alyx_functions_instances", "Function instances by state.";
