@@ -284,7 +284,10 @@ impl Authority {
             return;
         }
         for expand in expand {
-            expand.filter = self.visible(&expand.collection);
+            expand.filter = match &expand.bucket {
+                Some(bucket) => self.visible_files(bucket),
+                None => self.visible(&expand.collection),
+            };
             self.limit_expanded(&mut expand.inner);
         }
     }

@@ -126,6 +126,29 @@ impl Edge {
         Noted::of(route, request, self.app.clock.now(), client)
     }
 
+    /// The reply to what no handler has to see: preflights, and methods that the route does not have.
+    fn without_handler(&self, route: Route, request: &Request<Body>, tag: &RequestTag) -> Option<Reply> {
+        if request.method() == Method::OPTIONS
+            && let Some(reply) = self.cors.preflight(request)
+        {
+            return Some(reply);
+        }
+        if matches!(route, Route::Frontend | Route::UnknownApi) {
+            return None;
+        }
+        if !route.allows(request.method()) {
+            return Some(envelope::method_not_allowed(route.allow(), tag));
+        }
+        if request.method() != Method::OPTIONS {
+            return None;
+        }
+        let mut reply = envelope::empty(StatusCode::NO_CONTENT);
+        reply
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(route.allow()));
+        Some(reply)
+    }
+
     async fn dispatch(
         &self,
         route: Route,
@@ -133,19 +156,7 @@ impl Edge {
         arrival: Arrival<'_>,
     ) -> Result<Reply, Error> {
         let tag = arrival.tag;
-        if request.method() == Method::OPTIONS
-            && let Some(reply) = self.cors.preflight(&request)
-        {
-            return Ok(reply);
-        }
-        if route != Route::Frontend && route != Route::UnknownApi && !route.allows(request.method()) {
-            return Ok(envelope::method_not_allowed(route.allow(), tag));
-        }
-        if request.method() == Method::OPTIONS && route != Route::UnknownApi && route != Route::Frontend {
-            let mut reply = envelope::empty(StatusCode::NO_CONTENT);
-            reply
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static(route.allow()));
+        if let Some(reply) = self.without_handler(route, &request, tag) {
             return Ok(reply);
         }
         let identity = identify(&self.app, route, (request.headers(), request.uri())).await?;
@@ -177,6 +188,7 @@ impl Edge {
             | Route::File
             | Route::FileDownload
             | Route::FileView
+            | Route::FileSign
             | Route::Functions
             | Route::FunctionStats
             | Route::FunctionReload

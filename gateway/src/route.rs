@@ -24,6 +24,7 @@ pub(crate) enum Route {
     File,
     FileDownload,
     FileView,
+    FileSign,
     Functions,
     FunctionStats,
     FunctionReload,
@@ -76,7 +77,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// Every route, in the order of the discriminants.
-    pub(crate) const ALL: [Self; 56] = [
+    pub(crate) const ALL: [Self; 57] = [
         Self::Collection,
         Self::Document,
         Self::Batch,
@@ -87,6 +88,7 @@ impl Route {
         Self::File,
         Self::FileDownload,
         Self::FileView,
+        Self::FileSign,
         Self::Functions,
         Self::FunctionStats,
         Self::FunctionReload,
@@ -148,6 +150,7 @@ impl Route {
             Self::File => "/api/files/{bucket}/{id}",
             Self::FileDownload => "/api/files/{bucket}/{id}/download",
             Self::FileView => "/api/files/{bucket}/{id}/view",
+            Self::FileSign => "/api/files/{bucket}/{id}/sign",
             Self::Functions => "/api/functions",
             Self::FunctionStats => "/api/functions/stats",
             Self::FunctionReload => "/api/functions/reload",
@@ -234,6 +237,7 @@ impl Route {
             Self::Aggregate
             | Self::FileDownload
             | Self::FileView
+            | Self::FileSign
             | Self::Functions
             | Self::FunctionStats
             | Self::AuthStatus
@@ -269,6 +273,7 @@ impl Route {
             | Self::File
             | Self::FileDownload
             | Self::FileView
+            | Self::FileSign
             | Self::Function
             | Self::Realtime => Requirement::Rules,
             Self::AuthMe
@@ -365,6 +370,7 @@ impl<'a> Matched<'a> {
             let content = match fourth {
                 "download" => Some(Route::FileDownload),
                 "view" => Some(Route::FileView),
+                "sign" => Some(Route::FileSign),
                 _ => None,
             };
             if let (Some("files"), Some(bucket), Some(id), Some(route)) = (kind, first, second, content)
@@ -516,6 +522,7 @@ mod tests {
         check("/api/files/images/..%2F7", Route::File, "images", "..%2F7");
         check("/api/files/images/7/download", Route::FileDownload, "images", "7");
         check("/api/files/images/7/view", Route::FileView, "images", "7");
+        check("/api/files/images/7/sign", Route::FileSign, "images", "7");
         check("/api/auth/login", Route::AuthLogin, "login", "");
         check("/api/auth/sessions/7", Route::AuthSession, "sessions", "7");
         check("/api/functions", Route::Functions, "", "");
@@ -571,15 +578,15 @@ mod tests {
         }
     }
 
-    /// The table of authorisation, written out: a route that is new, or open to others than before, shows here.
+    fn with(requirement: Requirement) -> Vec<&'static str> {
+        let routes = Route::ALL
+            .into_iter()
+            .filter(|route| route.requirement() == requirement);
+        routes.map(Route::template).collect()
+    }
+
     #[test]
-    fn every_route_says_who_may_use_it() {
-        let with = |requirement: Requirement| -> Vec<&str> {
-            let routes = Route::ALL
-                .into_iter()
-                .filter(|route| route.requirement() == requirement);
-            routes.map(Route::template).collect()
-        };
+    fn what_rules_decide_about_is_known() {
         assert_eq!(
             with(Requirement::Rules),
             [
@@ -593,10 +600,16 @@ mod tests {
                 "/api/files/{bucket}/{id}",
                 "/api/files/{bucket}/{id}/download",
                 "/api/files/{bucket}/{id}/view",
+                "/api/files/{bucket}/{id}/sign",
                 "/api/functions/{name}",
                 "/api/realtime",
             ]
         );
+    }
+
+    /// The table of authorisation, written out: a route that is new, or open to others than before, shows here.
+    #[test]
+    fn every_route_says_who_may_use_it() {
         assert_eq!(
             with(Requirement::Account),
             [

@@ -10,10 +10,18 @@ alyx_tests::in_both_forms! {
     rules_of_buckets_decide_about_each_file,
     lists_search_page_and_delete_several,
     a_file_that_was_acknowledged_is_there_after_kill_nine,
+    files_are_expanded_for_whom_their_bucket_lets_see_them,
+    a_link_opens_one_file_in_one_way,
+    a_link_that_was_changed_or_has_expired_opens_nothing,
 }
 
 const SCHEMA: &str = "
 collections:
+  users:
+    fields:
+      id: {type: string, primary: true}
+      avatar: {type: file, nullable: true, file: {bucket: images}}
+      paper: {type: file, nullable: true, file: {bucket: private}}
   members:
     fields:
       id: {type: string, primary: true}
@@ -468,4 +476,137 @@ async fn a_file_that_was_acknowledged_is_there_after_kill_nine(form: Form) {
             None => break,
         }
     }
+}
+
+async fn files_are_expanded_for_whom_their_bucket_lets_see_them(form: Form) {
+    let (_project, server) = start(form).await;
+    let http = server.http();
+    let users = "/api/collections/users";
+    let image = created(&upload(&http, "images", &Upload::of("x", PNG), None).await);
+    let ann = register(&http, "ann@x.io").await;
+    let paper = created(&upload(&http, "private", &Upload::of("p.txt", b"p"), Some(&ann.bearer)).await);
+    let user = json!({"id": "u1", "avatar": image["id"], "paper": paper["id"]});
+    assert_eq!(http.post(users, &user).await.status, 201);
+    // A file of another bucket is none of the field's.
+    let other = json!({"id": "u2", "avatar": paper["id"]});
+    assert_eq!(http.post(users, &other).await.status, 201);
+
+    let path = format!("{users}/u1?expand=paper,avatar");
+    let anybody = http.get(&path).await.json();
+    assert_eq!((&anybody["paper"], &anybody["avatar"]), (&paper["id"], &image));
+    let own = [("authorization", ann.bearer.as_str())];
+    let own = http.send(Method::GET, &path, &own, "").await.json();
+    assert_eq!((&own["paper"], &own["avatar"]), (&paper, &image));
+    let listed = http.get(&format!("{users}?expand=avatar&sort=id")).await.json();
+    assert_eq!(
+        (&listed["docs"][0]["avatar"], &listed["docs"][1]["avatar"]),
+        (&image, &paper["id"])
+    );
+    let unknown = http.get(&format!("{users}?expand=avatar.name")).await;
+    assert_eq!((unknown.status, unknown.code().as_str()), (400, "INVALID_QUERY"));
+    assert_eq!(http.delete(&path_of(&image)).await.status, 204);
+    let gone = http.get(&path).await.json();
+    assert_eq!(gone["avatar"], image["id"]);
+}
+
+async fn a_link_opens_one_file_in_one_way(form: Form) {
+    let (_project, server) = start(form).await;
+    let http = server.http();
+    let (ann, bob) = (
+        register(&http, "ann@x.io").await,
+        register(&http, "bob@x.io").await,
+    );
+    let paper = Upload::of("a.txt", b"for Ann's friends");
+    let file = created(&upload(&http, "private", &paper, Some(&ann.bearer)).await);
+    let path = path_of(&file);
+    assert_eq!(
+        sign(&http, &path, "", &bob).await.status,
+        404,
+        "who may not read it gets no link"
+    );
+    let link = sign(&http, &path, "", &ann).await.json();
+    let (url, token) = (
+        link["url"].as_str().expect("a URL"),
+        link["token"].as_str().expect("a token"),
+    );
+    assert!(url.starts_with("http://"), "{url}");
+    assert!(url.ends_with(&format!("{path}/download?token={token}")), "{url}");
+    assert_eq!(
+        http.get(&format!("{path}/download")).await.status,
+        403,
+        "without the link it is private"
+    );
+    // At every gateway, and to nobody in particular.
+    for _ in 0..3 {
+        let opened = http.get(&format!("{path}/download?token={token}")).await;
+        assert_eq!(
+            (opened.status, opened.text.as_str()),
+            (200, "for Ann's friends"),
+            "{opened:?}"
+        );
+    }
+    let opened = Http::new("").get(url).await;
+    assert_eq!(
+        (opened.status, opened.text.as_str()),
+        (200, "for Ann's friends"),
+        "{opened:?}"
+    );
+    let gone = http
+        .send(Method::DELETE, &path, &[("authorization", &ann.bearer)], "")
+        .await;
+    assert_eq!(gone.status, 204);
+    assert_eq!(
+        http.get(&format!("{path}/download?token={token}")).await.status,
+        404
+    );
+}
+
+async fn a_link_that_was_changed_or_has_expired_opens_nothing(form: Form) {
+    let (_project, server) = start(form).await;
+    let http = server.http();
+    let ann = register(&http, "ann@x.io").await;
+    let paper = |name| Upload::of(name, b"for Ann's friends");
+    let file = created(&upload(&http, "private", &paper("a.txt"), Some(&ann.bearer)).await);
+    let other = created(&upload(&http, "private", &paper("b.txt"), Some(&ann.bearer)).await);
+    let path = path_of(&file);
+    let link = sign(&http, &path, "", &ann).await.json();
+    let token = link["token"].as_str().expect("a token");
+    let tampered = format!(
+        "{}{}",
+        &token[..token.len() - 1],
+        if token.ends_with('A') { 'B' } else { 'A' }
+    );
+    for refused in [
+        format!("{path}/view?token={token}"),
+        format!("{}/download?token={token}", path_of(&other)),
+        format!("{path}/download?token={tampered}"),
+        format!("{path}/download?token="),
+    ] {
+        let refused = http.get(&refused).await;
+        assert_eq!((refused.status, refused.code().as_str()), (401, "INVALID_TOKEN"));
+    }
+    let brief = sign(&http, &path, "expiry=1s&operation=view", &ann).await.json();
+    let brief = format!("{path}/view?token={}", brief["token"].as_str().expect("a token"));
+    eventually("the link expires", async || {
+        let reply = http.get(&brief).await;
+        if reply.status == 200 {
+            return Err(reply);
+        }
+        assert_eq!((reply.status, reply.code().as_str()), (401, "TOKEN_EXPIRED"));
+        Ok(())
+    })
+    .await;
+    for (query, code) in [
+        ("expiry=-1m", "INVALID_EXPIRY"),
+        ("operation=delete", "INVALID_OPERATION"),
+    ] {
+        let refused = sign(&http, &path, query, &ann).await;
+        assert_eq!((refused.status, refused.code().as_str()), (400, code));
+    }
+}
+
+async fn sign(http: &Http, path: &str, query: &str, person: &Person) -> Reply {
+    let headers = [("authorization", person.bearer.as_str())];
+    http.send(Method::GET, &format!("{path}/sign?{query}"), &headers, "")
+        .await
 }

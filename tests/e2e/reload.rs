@@ -214,7 +214,7 @@ async fn documents_take_fields_of_the_newer_types_while_they_are_served() {
     project.write("schema.yaml", NEWER);
     served(&server, "/api/collections/notes?state=draft", 200).await;
     server
-        .printed("collections.notes.fields.face: this version stores no files")
+        .printed("collections.notes.fields.face: the field keeps an id")
         .await;
     let read = http.get(&path).await.json();
     assert_eq!(

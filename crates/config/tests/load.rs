@@ -210,6 +210,17 @@ fn values_of_the_wrong_shape_and_unsafe_combinations_are_problems() {
         "storage: {backends: {local: {type: ftp}}}",
         "one of: filesystem, s3",
     );
+}
+
+#[test]
+fn a_storage_is_a_folder_and_nothing_else() {
+    let check = |yaml: &str, expected: &str| {
+        let found = problems(yaml);
+        assert!(
+            found.iter().any(|problem| problem.contains(expected)),
+            "{yaml}: {found:#?}"
+        );
+    };
     check(
         "storage: {backends: {far: {type: s3}}}",
         "storage.backends.far.type: `s3` is not available in this version",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alyx_core::{Statement, Value};
-use alyx_schema::Collection;
+use alyx_schema::{Bucket, Collection};
 
 use crate::ast::Filter;
 use crate::sql::Writer;
@@ -13,6 +13,8 @@ use crate::sql::Writer;
 pub struct Expand {
     /// The field that refers.
     pub field: usize,
+    /// The bucket of the files that it refers to, where it refers to files.
+    pub bucket: Option<Arc<Bucket>>,
     /// Whose documents it refers to.
     pub collection: Arc<Collection>,
     /// The field that it refers to: the primary one or a unique one.

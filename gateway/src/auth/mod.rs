@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use alyx_auth::{Names, Network, Policy, Signer};
+use alyx_auth::{Names, Network, Policy, Sealer, Signer};
 use alyx_config::{Auth as Settings, Config};
 use alyx_core::{Clock, Error, ErrorKind, Result, Statement};
 use alyx_store::steps::{must, step, unchanged};
@@ -126,6 +126,13 @@ impl Auth {
     /// Public keys, for those who check tokens themselves.
     pub(crate) fn jwks(&self) -> Result<serde_json::Value> {
         Ok(self.signer()?.jwks())
+    }
+
+    /// Seals what only this server reads again.
+    ///
+    /// Errors: `AUTH_NOT_CONFIGURED`.
+    pub(crate) fn sealer(&self) -> Result<&Sealer> {
+        Ok(self.signer()?.sealer())
     }
 
     fn signer(&self) -> Result<&Signer> {

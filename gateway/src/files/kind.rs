@@ -173,7 +173,7 @@ fn is_readable(head: &[u8]) -> bool {
         // The last character may have been cut.
         Err(error) => error.error_len().is_none(),
     };
-    utf8 && !head.iter().any(|byte| control(byte))
+    utf8 && !head.iter().any(control)
 }
 
 fn has(text: &[u8], part: &[u8]) -> bool {

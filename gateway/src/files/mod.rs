@@ -11,6 +11,7 @@ mod form;
 mod kind;
 mod list;
 mod serve;
+mod sign;
 mod sweep;
 mod upload;
 
@@ -31,6 +32,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OnceCell};
 
 pub(crate) use serve::{Content, Disposition};
+pub(crate) use sign::{Terms, verify};
 pub(crate) use sweep::follow;
 pub(crate) use upload::Upload;
 
@@ -139,6 +141,24 @@ impl Files {
         found
             .map(|row| described(&row))
             .ok_or_else(|| not_found(bucket, id))
+    }
+
+    /// Whether the caller may download that file.
+    ///
+    /// Errors: as [`Self::content`].
+    pub(crate) async fn may_download(
+        &self,
+        authority: &Authority,
+        (bucket, id): (&Bucket, &str),
+        deadline: Instant,
+    ) -> Result<()> {
+        let rule = authority.files(bucket, FileAction::Download)?;
+        match self.row((bucket, id), rule, deadline).await? {
+            Some(_) => Ok(()),
+            None => Err(self
+                .refused(authority, (bucket, id), FileAction::Download, deadline)
+                .await),
+        }
     }
 
     /// Removes a file.

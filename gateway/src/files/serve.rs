@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use alyx_core::{Error, Result, Row, Value};
+use alyx_query::Filter;
 use alyx_rules::FileAction;
 use alyx_schema::{Bucket, file_field};
 use alyx_storage::FileId;
@@ -17,7 +18,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use super::{Files, forbidden, not_found, text};
+use super::{Files, not_found, text};
 use crate::authority::Authority;
 use crate::envelope::{self, Reply};
 use crate::transactions::Preconditions;
@@ -64,6 +65,8 @@ pub(crate) struct Content<'a> {
     pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) disposition: Disposition,
+    /// Whether a link says that it may be read, whoever asks.
+    pub(crate) granted: bool,
 }
 
 impl Files {
@@ -73,9 +76,16 @@ impl Files {
     /// `INVALID_PRECONDITION`, `STORAGE_UNAVAILABLE`, `STORAGE_UNKNOWN`, and what the store says.
     pub(crate) async fn content(&self, asked: &Content<'_>, deadline: Instant) -> Result<Reply> {
         let (bucket, id) = (asked.bucket, asked.id);
-        let rule = asked.authority.files(bucket, FileAction::Download)?;
+        let rule = if asked.granted {
+            Filter::TRUE
+        } else {
+            asked.authority.files(bucket, FileAction::Download)?
+        };
         let Some(row) = self.row((bucket, id), rule, deadline).await? else {
-            return Err(self.unreadable(asked, deadline).await);
+            let action = FileAction::Download;
+            return Err(self
+                .refused(asked.authority, (bucket, id), action, deadline)
+                .await);
         };
         let tag = format!("\"{}\"", text(&row, file_field::CHECKSUM));
         let conditions = Preconditions::of(asked.headers)?;
@@ -117,16 +127,6 @@ impl Files {
         Ok(reply)
     }
 
-    /// Why a file is not read: it is not there for this caller, or it is and the rule refuses.
-    async fn unreadable(&self, asked: &Content<'_>, deadline: Instant) -> Error {
-        let visible = asked.authority.visible_files(asked.bucket);
-        match self.row((asked.bucket, asked.id), visible, deadline).await {
-            Ok(Some(_)) => forbidden(asked.bucket, FileAction::Download),
-            Ok(None) => not_found(asked.bucket, asked.id),
-            Err(error) => error,
-        }
-    }
-
     async fn bytes(&self, row: &Row, asked: &Content<'_>, (first, length): (u64, u64)) -> Result<Reply> {
         let missing = || not_found(asked.bucket, asked.id);
         let id = FileId::parse(text(row, file_field::ID)).ok_or_else(missing)?;
@@ -148,7 +148,7 @@ impl Files {
 
     async fn is_gone(&self, asked: &Content<'_>) -> Result<bool> {
         let deadline = Instant::now() + std::time::Duration::from_secs(5);
-        let everything = alyx_query::Filter::TRUE;
+        let everything = Filter::TRUE;
         let row = self.row((asked.bucket, asked.id), everything, deadline).await?;
         Ok(row.is_none())
     }

@@ -214,7 +214,7 @@ fn expand_parameter() -> Json {
         "name": "expand",
         "in": "query",
         "description": "Fields that refer to other documents, with commas between them and dots to go on, as in \
-            `author,author.team`: the documents stand in place of their keys.",
+            `author,author.team`: the documents stand in place of their keys. Likewise files in place of their ids.",
         "schema": {"type": "string"}
     })
 }

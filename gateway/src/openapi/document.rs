@@ -120,8 +120,8 @@ const FIXED_OPERATIONS: [&str; 52] = [
     "metrics",
 ];
 
-/// The OpenAPI document of what is served.
-pub(super) fn document(subject: &Subject<'_>) -> Json {
+/// The schemas that are not those of collections, by name.
+fn shared_schemas(subject: &Subject<'_>) -> Vec<(&'static str, Json)> {
     let mut shared = schemas::shared();
     shared.extend(system::shared());
     shared.extend(transactions::shared());
@@ -135,6 +135,12 @@ pub(super) fn document(subject: &Subject<'_>) -> Json {
     if subject.accounts {
         shared.extend(auth::shared());
     }
+    shared
+}
+
+/// The OpenAPI document of what is served.
+pub(super) fn document(subject: &Subject<'_>) -> Json {
+    let shared = shared_schemas(subject);
     let names: Vec<&str> = shared.iter().map(|(name, _)| *name).collect();
     let mut names = Names::without(&names);
     let mut operations = Operations(Names::without(&FIXED_OPERATIONS));

@@ -55,20 +55,50 @@ pub(super) fn shared() -> Vec<(&'static str, Json)> {
             }
         }
     });
-    vec![("File", file), ("FilePage", page), ("FilesDeleted", deleted)]
+    let link = json!({
+        "type": "object",
+        "required": ["url", "token", "expires_at"],
+        "properties": {
+            "url": {"type": "string", "format": "uri"},
+            "token": {"type": "string"},
+            "expires_at": {"type": "string", "format": "date-time"}
+        }
+    });
+    vec![
+        ("FileLink", link),
+        ("File", file),
+        ("FilePage", page),
+        ("FilesDeleted", deleted),
+    ]
 }
 
 /// Adds a bucket's paths. What nobody may do is left out.
 pub(super) fn add(bucket: &Bucket, paths: &mut Map<String, Json>, operations: &mut Operations) {
-    let (name, access) = (&bucket.name, bucket.access);
-    let path = format!("/api/files/{name}");
+    let path = format!("/api/files/{}", bucket.name);
     let mut insert = |path: String, item: Json| {
         if item.as_object().is_some_and(|item| !item.is_empty()) {
             paths.insert(path, item);
         }
     };
+    insert(path.clone(), many(bucket, operations));
+    insert(format!("{path}/batch"), batch(bucket, operations));
+    insert(format!("{path}/{{id}}"), one(bucket, operations));
+    if bucket.download {
+        for (verb, last, summary) in [
+            ("downloadFrom", "download", "Download a file of"),
+            ("viewIn", "view", "Show in a browser a file of"),
+        ] {
+            let get = content((verb, summary), &bucket.name, operations);
+            insert(format!("{path}/{{id}}/{last}"), get);
+        }
+        insert(format!("{path}/{{id}}/sign"), link(&bucket.name, operations));
+    }
+}
+
+fn many(bucket: &Bucket, operations: &mut Operations) -> Json {
+    let name = &bucket.name;
     let mut many = json!({});
-    if access.read {
+    if bucket.access.read {
         let mut list = made(operations, "listFilesOf", name, &format!("List files of {name}"));
         list["parameters"] = json!(list_parameters());
         list["responses"] = replies(
@@ -78,7 +108,7 @@ pub(super) fn add(bucket: &Bucket, paths: &mut Map<String, Json>, operations: &m
         );
         many["get"] = list;
     }
-    if access.create {
+    if bucket.access.create {
         let mut upload = made(operations, "uploadTo", name, &format!("Upload a file to {name}"));
         upload["requestBody"] = form();
         let errors = [400, 403, 404, 413, 415, 503, 504];
@@ -89,26 +119,35 @@ pub(super) fn add(bucket: &Bucket, paths: &mut Map<String, Json>, operations: &m
         );
         many["post"] = upload;
     }
-    insert(path.clone(), many);
-    if access.delete {
-        let mut delete = made(
-            operations,
-            "deleteFilesOf",
-            name,
-            &format!("Delete several files of {name}"),
-        );
-        let ids = json!({
-            "type": "object",
-            "required": ["ids"],
-            "properties": {"ids": {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "string"}}}
-        });
-        delete["requestBody"] = json_body(&ids, true);
-        let done = json_reply("Those that could be are deleted.", &reference("FilesDeleted"));
-        delete["responses"] = replies("200", done, &[400, 403, 404, 413, 503, 504]);
-        insert(format!("{path}/batch"), json!({"delete": delete}));
+    many
+}
+
+fn batch(bucket: &Bucket, operations: &mut Operations) -> Json {
+    if !bucket.access.delete {
+        return json!({});
     }
+    let name = &bucket.name;
+    let mut delete = made(
+        operations,
+        "deleteFilesOf",
+        name,
+        &format!("Delete several files of {name}"),
+    );
+    let ids = json!({
+        "type": "object",
+        "required": ["ids"],
+        "properties": {"ids": {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "string"}}}
+    });
+    delete["requestBody"] = json_body(&ids, true);
+    let done = json_reply("Those that could be are deleted.", &reference("FilesDeleted"));
+    delete["responses"] = replies("200", done, &[400, 403, 404, 413, 503, 504]);
+    json!({"delete": delete})
+}
+
+fn one(bucket: &Bucket, operations: &mut Operations) -> Json {
+    let name = &bucket.name;
     let mut one = json!({});
-    if access.read {
+    if bucket.access.read {
         let mut get = made(
             operations,
             "getFileOf",
@@ -119,7 +158,7 @@ pub(super) fn add(bucket: &Bucket, paths: &mut Map<String, Json>, operations: &m
         get["responses"] = replies("200", json_reply("The file.", &reference("File")), &[403, 404]);
         one["get"] = get;
     }
-    if access.delete {
+    if bucket.access.delete {
         let mut delete = made(
             operations,
             "deleteFileOf",
@@ -127,25 +166,44 @@ pub(super) fn add(bucket: &Bucket, paths: &mut Map<String, Json>, operations: &m
             &format!("Delete a file of {name}"),
         );
         delete["parameters"] = json!([id()]);
-        delete["responses"] = replies(
-            "204",
-            json!({"description": "It is deleted."}),
-            &[403, 404, 503, 504],
-        );
+        let done = json!({"description": "It is deleted."});
+        delete["responses"] = replies("204", done, &[403, 404, 503, 504]);
         one["delete"] = delete;
     }
-    insert(format!("{path}/{{id}}"), one);
-    if bucket.download {
-        for (verb, last, summary) in [
-            ("downloadFrom", "download", format!("Download a file of {name}")),
-            ("viewIn", "view", format!("Show a file of {name} in a browser")),
-        ] {
-            let mut get = made(operations, verb, name, &summary);
-            get["parameters"] = json!([id(), range()]);
-            get["responses"] = contents();
-            insert(format!("{path}/{{id}}/{last}"), json!({"get": get}));
-        }
-    }
+    one
+}
+
+fn content((verb, summary): (&str, &str), bucket: &str, operations: &mut Operations) -> Json {
+    let mut get = made(operations, verb, bucket, &format!("{summary} {bucket}"));
+    let token = json!({
+        "name": "token",
+        "in": "query",
+        "description": "Of a link, in place of the right to download.",
+        "schema": {"type": "string"}
+    });
+    get["parameters"] = json!([id(), range(), token]);
+    get["responses"] = contents();
+    json!({"get": get})
+}
+
+fn link(bucket: &str, operations: &mut Operations) -> Json {
+    let summary = format!("A link that opens a file of {bucket}");
+    let mut sign = made(operations, "signFileOf", bucket, &summary);
+    let texts = [
+        (
+            "expiry",
+            "How long it opens it: `15m` where nothing is said, at most `7d`.",
+        ),
+        ("operation", "`download`, or `view`."),
+    ];
+    let mut parameters = vec![id()];
+    parameters.extend(texts.map(|(name, description)| {
+        json!({"name": name, "in": "query", "description": description, "schema": {"type": "string"}})
+    }));
+    sign["parameters"] = json!(parameters);
+    let reply = json_reply("The link.", &reference("FileLink"));
+    sign["responses"] = replies("200", reply, &[400, 403, 404, 503]);
+    json!({"get": sign})
 }
 
 fn made(operations: &mut Operations, verb: &str, bucket: &str, summary: &str) -> Json {
@@ -177,7 +235,7 @@ fn contents() -> Json {
             json!({"description": "The range is beyond its end."}),
         ),
     ]);
-    replies.extend(failures(&[400, 403, 404, 412, 503, 504]));
+    replies.extend(failures(&[400, 401, 403, 404, 412, 503, 504]));
     Json::Object(replies)
 }
 

@@ -264,13 +264,14 @@ fn buckets_are_listed_as_far_as_they_are_open() {
             "get ",
             "get /{id}",
             "get /{id}/download",
+            "get /{id}/sign",
             "get /{id}/view",
             "post "
         ]
     );
     assert_eq!(
         listed(&closed.replace("download: false", "download: true")).len(),
-        2
+        3
     );
 }
 

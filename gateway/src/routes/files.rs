@@ -2,15 +2,37 @@
 
 use alyx_core::Result;
 use axum::body::Body;
-use http::StatusCode;
+use http::header::HOST;
 use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
+use serde_json::json;
 
 use super::Context;
 use crate::envelope::{self, Reply};
-use crate::files::{Content, Disposition, Upload, find};
-use crate::route::decode;
+use crate::files::{Content, Disposition, Terms, Upload, find, verify};
+use crate::route::{Matched, Route, decode};
 
-pub(super) async fn upload(context: Context<'_>, bucket: &str, parts: &Parts, body: Body) -> Result<Reply> {
+/// Calls the handler of a route of files.
+pub(super) async fn answer(
+    context: Context<'_>,
+    matched: &Matched<'_>,
+    parts: &Parts,
+    body: Body,
+) -> Result<Reply> {
+    let file = (matched.first, matched.second);
+    match (matched.route, &parts.method) {
+        (Route::FileDownload, _) => content(context, file, parts, Disposition::Attachment).await,
+        (Route::FileView, _) => content(context, file, parts, Disposition::Inline).await,
+        (Route::FileSign, _) => sign(context, file, parts).await,
+        (Route::FileBatch, _) => delete_all(context, matched.first, parts, body).await,
+        (Route::File, &Method::DELETE) => delete(context, file).await,
+        (Route::File, _) => get(context, file).await,
+        (_, &Method::POST) => upload(context, matched.first, parts, body).await,
+        _ => list(context, matched.first, parts).await,
+    }
+}
+
+async fn upload(context: Context<'_>, bucket: &str, parts: &Parts, body: Body) -> Result<Reply> {
     let state = context.app.desired();
     let server = &context.app.config.server;
     let upload = Upload {
@@ -25,7 +47,7 @@ pub(super) async fn upload(context: Context<'_>, bucket: &str, parts: &Parts, bo
     Ok(envelope::json(StatusCode::CREATED, file))
 }
 
-pub(super) async fn list(context: Context<'_>, bucket: &str, parts: &Parts) -> Result<Reply> {
+async fn list(context: Context<'_>, bucket: &str, parts: &Parts) -> Result<Reply> {
     let state = context.app.desired();
     let bucket = find(&state, &decode(bucket)?)?;
     let asked = (bucket.as_ref(), parts.uri.query().unwrap_or_default());
@@ -36,7 +58,7 @@ pub(super) async fn list(context: Context<'_>, bucket: &str, parts: &Parts) -> R
     Ok(envelope::json(StatusCode::OK, page))
 }
 
-pub(super) async fn get(context: Context<'_>, (bucket, id): (&str, &str)) -> Result<Reply> {
+async fn get(context: Context<'_>, (bucket, id): (&str, &str)) -> Result<Reply> {
     let state = context.app.desired();
     let bucket = find(&state, &decode(bucket)?)?;
     let (authority, id) = (context.authority(&state), decode(id)?);
@@ -49,7 +71,7 @@ pub(super) async fn get(context: Context<'_>, (bucket, id): (&str, &str)) -> Res
     Ok(envelope::json(StatusCode::OK, file))
 }
 
-pub(super) async fn delete(context: Context<'_>, (bucket, id): (&str, &str)) -> Result<Reply> {
+async fn delete(context: Context<'_>, (bucket, id): (&str, &str)) -> Result<Reply> {
     let state = context.app.desired();
     let bucket = find(&state, &decode(bucket)?)?;
     let (authority, id) = (context.authority(&state), decode(id)?);
@@ -62,12 +84,7 @@ pub(super) async fn delete(context: Context<'_>, (bucket, id): (&str, &str)) -> 
     Ok(envelope::empty(StatusCode::NO_CONTENT))
 }
 
-pub(super) async fn delete_all(
-    context: Context<'_>,
-    bucket: &str,
-    parts: &Parts,
-    body: Body,
-) -> Result<Reply> {
+async fn delete_all(context: Context<'_>, bucket: &str, parts: &Parts, body: Body) -> Result<Reply> {
     let state = context.app.desired();
     let bucket = find(&state, &decode(bucket)?)?;
     let authority = context.authority(&state);
@@ -80,20 +97,66 @@ pub(super) async fn delete_all(
     Ok(envelope::json(StatusCode::OK, done))
 }
 
-pub(super) async fn content(
+async fn content(
     context: Context<'_>,
     (bucket, id): (&str, &str),
     parts: &Parts,
     disposition: Disposition,
 ) -> Result<Reply> {
     let state = context.app.desired();
+    let (bucket, id) = (find(&state, &decode(bucket)?)?, decode(id)?);
+    let token = token_of(parts.uri.query().unwrap_or_default());
+    if let Some(token) = &token {
+        let app = context.app;
+        verify(app.auth.sealer()?, token, (bucket, &id, disposition), &*app.clock)?;
+    }
     let asked = Content {
         authority: &context.authority(&state),
-        bucket: find(&state, &decode(bucket)?)?,
-        id: &decode(id)?,
+        bucket,
+        id: &id,
         method: &parts.method,
         headers: &parts.headers,
         disposition,
+        granted: token.is_some(),
     };
     context.app.files.content(&asked, context.deadline()).await
+}
+
+/// A link to the file: `{url, token, expires_at}`.
+async fn sign(context: Context<'_>, (bucket, id): (&str, &str), parts: &Parts) -> Result<Reply> {
+    let state = context.app.desired();
+    let (bucket, id) = (find(&state, &decode(bucket)?)?, decode(id)?);
+    let terms = Terms::parse(parts.uri.query().unwrap_or_default())?;
+    let (app, authority) = (context.app, context.authority(&state));
+    app.files
+        .may_download(&authority, (bucket, &id), context.deadline())
+        .await?;
+    let signed = terms.sign(app.auth.sealer()?, (bucket, &id), &*app.clock);
+    let operation = match terms.disposition {
+        Disposition::Attachment => "download",
+        Disposition::Inline => "view",
+    };
+    let base = base_of(context, &parts.headers);
+    let url = format!(
+        "{base}/api/files/{}/{id}/{operation}?token={}",
+        bucket.name, signed.token
+    );
+    let link = json!({"url": url, "token": signed.token, "expires_at": signed.expires_at});
+    Ok(envelope::json_of(StatusCode::OK, &link))
+}
+
+/// Where the caller reaches this server.
+fn base_of(context: Context<'_>, headers: &HeaderMap) -> String {
+    if let Some(public) = &context.app.config.server.public_url {
+        return public.clone();
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    format!("http://{}", host.unwrap_or("localhost"))
+}
+
+fn token_of(query: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs
+        .find(|(name, _)| name == "token")
+        .map(|(_, token)| token.into_owned())
 }

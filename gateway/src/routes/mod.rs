@@ -24,6 +24,7 @@ use alyx_service::state::DesiredState;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 
 use crate::app::AppState;
@@ -31,7 +32,6 @@ use crate::auth::{Identity, Purpose};
 use crate::authority::Authority;
 use crate::body;
 use crate::envelope::Reply;
-use crate::files::Disposition;
 use crate::request_id::RequestTag;
 use crate::route::{Matched, Route};
 use crate::transactions::Owner;
@@ -113,15 +113,21 @@ fn after(start: Instant, limit: Duration) -> Instant {
     start + if limit.is_zero() { NO_LIMIT } else { limit }
 }
 
+/// Whose transaction is another gateway's goes there.
+async fn hand_over(context: Context<'_>, parts: &Parts, body: Body) -> Result<Handed> {
+    if !parts.uri.query().is_some_and(transactional::names_a_transaction) {
+        return Ok(Handed::Here(body));
+    }
+    transactional::hand_over(context, parts, body).await
+}
+
 /// Calls the handler. The route has the method, or is unknown.
 pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Result<Reply> {
-    let (parts, mut body) = request.into_parts();
-    if parts.uri.query().is_some_and(transactional::names_a_transaction) {
-        match transactional::hand_over(context, &parts, body).await? {
-            Handed::Answered(reply) => return Ok(reply),
-            Handed::Here(own) => body = own,
-        }
-    }
+    let (parts, body) = request.into_parts();
+    let body = match hand_over(context, &parts, body).await? {
+        Handed::Answered(reply) => return Ok(reply),
+        Handed::Here(body) => body,
+    };
     let matched = Matched::of(parts.uri.path());
     let method = &parts.method;
     match matched.route {
@@ -139,21 +145,12 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
         Route::Batch => batch::run(context, &parts, body).await,
         Route::Transactions => transactions::act(context, &parts, matched.first).await,
         Route::Aggregate => collections::aggregate(context, matched.first, parts.uri.query()).await,
-        Route::Files if method == Method::POST => files::upload(context, matched.first, &parts, body).await,
-        Route::Files => files::list(context, matched.first, &parts).await,
-        Route::FileBatch => files::delete_all(context, matched.first, &parts, body).await,
-        Route::File if *method == Method::DELETE => {
-            files::delete(context, (matched.first, matched.second)).await
-        }
-        Route::File => files::get(context, (matched.first, matched.second)).await,
-        Route::FileDownload => {
-            let asked = (matched.first, matched.second);
-            files::content(context, asked, &parts, Disposition::Attachment).await
-        }
-        Route::FileView => {
-            let asked = (matched.first, matched.second);
-            files::content(context, asked, &parts, Disposition::Inline).await
-        }
+        Route::Files
+        | Route::FileBatch
+        | Route::File
+        | Route::FileDownload
+        | Route::FileView
+        | Route::FileSign => files::answer(context, &matched, &parts, body).await,
         Route::Functions => functions::list(context),
         Route::FunctionReload if method == Method::POST => functions::reload(context).await,
         Route::FunctionStats => functions::stats(context),

@@ -139,6 +139,12 @@ const ROWS: &[Row] = &[
         "/api/files/images/{id}/view",
         Scopes(&["files.read:images"]),
     ),
+    (
+        "/api/files/{bucket}/{id}/sign",
+        "GET",
+        "/api/files/images/{id}/sign",
+        Scopes(&["files.read:images"]),
+    ),
     ("/api/functions", "GET", "/api/functions", Anybody),
     (
         "/api/functions/stats",

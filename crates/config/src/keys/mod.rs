@@ -92,6 +92,16 @@ impl Default for Config {
     }
 }
 
+fn blank_storage() -> Storage {
+    Storage {
+        path: PathBuf::new(),
+        max_file_size: 0,
+        sweep_interval: Duration::ZERO,
+        orphan_age: Duration::ZERO,
+        backends: BTreeMap::new(),
+    }
+}
+
 fn blank() -> Config {
     Config {
         server: Server {
@@ -130,13 +140,7 @@ fn blank() -> Config {
             runtime: FunctionRuntime::Auto,
             pools: BTreeMap::new(),
         },
-        storage: Storage {
-            path: PathBuf::new(),
-            max_file_size: 0,
-            sweep_interval: Duration::ZERO,
-            orphan_age: Duration::ZERO,
-            backends: BTreeMap::new(),
-        },
+        storage: blank_storage(),
         logging: Logging {
             level: LogLevel::Info,
             format: LogFormat::Console,

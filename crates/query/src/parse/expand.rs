@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use alyx_core::{Error, ErrorKind, Result};
+use alyx_core::{Error, ErrorKind, Result, Value};
+use alyx_schema::{Bucket, file_field, files};
 
 use super::subject::{Reach, Scope};
 use super::suggest::{did_you_mean, shown};
 use super::{invalid_query, unknown_field};
-use crate::ast::Filter;
+use crate::ast::{CompareOp, Filter};
 use crate::expand::Expand;
 
 /// References that one name follows at most.
@@ -48,7 +49,7 @@ impl<'c> ExpandReader<'c> {
             let (field, _) = scope
                 .referring(step)
                 .ok_or_else(|| invalid_query(unknown_field(scope.collection, step)).with_field("expand"))?;
-            let (next, target) = referred(scope, field)?;
+            let Referred { next, target, bucket } = referred(scope, field)?;
             let place = level.iter().position(|expand| expand.field == field);
             let place = if let Some(place) = place {
                 place
@@ -62,7 +63,8 @@ impl<'c> ExpandReader<'c> {
                     field,
                     collection: Arc::clone(next.collection),
                     target,
-                    filter: Filter::TRUE,
+                    filter: bucket.map_or(Filter::TRUE, |bucket| of_bucket(bucket)),
+                    bucket: bucket.cloned(),
                     inner: Vec::new(),
                 });
                 level.len() - 1
@@ -78,8 +80,40 @@ impl<'c> ExpandReader<'c> {
     }
 }
 
-fn referred(scope: Scope<'_>, position: usize) -> Result<(Scope<'_>, usize)> {
+/// What a field refers to.
+struct Referred<'c> {
+    next: Scope<'c>,
+    target: usize,
+    bucket: Option<&'c Arc<Bucket>>,
+}
+
+/// The files of a bucket.
+fn of_bucket(bucket: &Bucket) -> Filter {
+    Filter::Compare {
+        field: file_field::BUCKET,
+        op: CompareOp::Eq,
+        value: Value::text(bucket.name.as_str()),
+    }
+}
+
+fn referred(scope: Scope<'_>, position: usize) -> Result<Referred<'_>> {
     let field = &scope.collection.fields[position];
+    if let (Some(rule), Some((schema, reach))) = (&field.file, scope.around)
+        && let Some(bucket) = schema.buckets.get(&rule.bucket)
+    {
+        if reach == Reach::Caller && !bucket.access.read {
+            let message = format!(
+                "`{}` cannot be expanded: the schema does not let callers read files of the bucket `{}`",
+                field.name, bucket.name
+            );
+            return Err(Error::new(ErrorKind::Forbidden, "FORBIDDEN", message).with_field("expand"));
+        }
+        return Ok(Referred {
+            next: Scope::from(files()),
+            target: file_field::ID,
+            bucket: Some(bucket),
+        });
+    }
     if let (Some(reference), Some((schema, Reach::Caller))) = (&field.references, scope.around)
         && let Some(target) = schema.collection(&reference.collection)
         && !target.access.read
@@ -94,9 +128,9 @@ fn referred(scope: Scope<'_>, position: usize) -> Result<(Scope<'_>, usize)> {
         )
         .with_field("expand"));
     }
-    scope.referred(field).map_err(|problem| {
+    let found = scope.referred(field).map_err(|problem| {
         let fields = scope.collection.fields.iter().filter(|field| !field.internal);
-        let expandable = fields.filter(|field| field.references.is_some());
+        let expandable = fields.filter(|field| field.references.is_some() || field.file.is_some());
         let names: Vec<&str> = expandable.map(|field| field.name.as_str()).collect();
         let hint = did_you_mean(&field.name, names.iter().copied()).unwrap_or_else(|| {
             format!(
@@ -109,5 +143,10 @@ fn referred(scope: Scope<'_>, position: usize) -> Result<(Scope<'_>, usize)> {
             )
         });
         invalid_query(format_args!("`{}` {problem}: {hint}", field.name)).with_field("expand")
+    });
+    found.map(|(next, target)| Referred {
+        next,
+        target,
+        bucket: None,
     })
 }
