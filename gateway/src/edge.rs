@@ -149,6 +149,7 @@ impl Edge {
         Some(reply)
     }
 
+    #[expect(clippy::too_many_lines, reason = "each route is named once")]
     async fn dispatch(
         &self,
         route: Route,
@@ -209,6 +210,10 @@ impl Edge {
             | Route::AuthPasswordReset
             | Route::AuthMagicLink
             | Route::AuthMagicLogin
+            | Route::AuthSecondFactor
+            | Route::AuthSecondFactorConfirm
+            | Route::AuthRecoveryCodes
+            | Route::AuthSecondFactorLogin
             | Route::AuthProviders
             | Route::AuthOAuth
             | Route::AuthOAuthCallback
@@ -224,6 +229,7 @@ impl Edge {
             | Route::AdminLogs
             | Route::AdminLogStats
             | Route::AdminLogClear
+            | Route::AdminSecondFactor
             | Route::Config
             | Route::Health
             | Route::Live

@@ -46,6 +46,10 @@ pub(crate) enum Route {
     AuthPasswordReset,
     AuthMagicLink,
     AuthMagicLogin,
+    AuthSecondFactor,
+    AuthSecondFactorConfirm,
+    AuthRecoveryCodes,
+    AuthSecondFactorLogin,
     AuthProviders,
     AuthOAuth,
     AuthOAuthCallback,
@@ -61,6 +65,7 @@ pub(crate) enum Route {
     AdminLogs,
     AdminLogStats,
     AdminLogClear,
+    AdminSecondFactor,
     Config,
     OpenApi,
     Docs,
@@ -77,7 +82,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// Every route, in the order of the discriminants.
-    pub(crate) const ALL: [Self; 57] = [
+    pub(crate) const ALL: [Self; 62] = [
         Self::Collection,
         Self::Document,
         Self::Batch,
@@ -110,6 +115,10 @@ impl Route {
         Self::AuthPasswordReset,
         Self::AuthMagicLink,
         Self::AuthMagicLogin,
+        Self::AuthSecondFactor,
+        Self::AuthSecondFactorConfirm,
+        Self::AuthRecoveryCodes,
+        Self::AuthSecondFactorLogin,
         Self::AuthProviders,
         Self::AuthOAuth,
         Self::AuthOAuthCallback,
@@ -125,6 +134,7 @@ impl Route {
         Self::AdminLogs,
         Self::AdminLogStats,
         Self::AdminLogClear,
+        Self::AdminSecondFactor,
         Self::Config,
         Self::OpenApi,
         Self::Docs,
@@ -172,6 +182,10 @@ impl Route {
             Self::AuthPasswordReset => "/api/auth/password/reset",
             Self::AuthMagicLink => "/api/auth/magic-link",
             Self::AuthMagicLogin => "/api/auth/magic-link/login",
+            Self::AuthSecondFactor => "/api/auth/second-factor",
+            Self::AuthSecondFactorConfirm => "/api/auth/second-factor/confirm",
+            Self::AuthRecoveryCodes => "/api/auth/second-factor/recovery-codes",
+            Self::AuthSecondFactorLogin => "/api/auth/second-factor/login",
             Self::AuthProviders => "/api/auth/providers",
             Self::AuthOAuth => "/api/auth/oauth/{provider}",
             Self::AuthOAuthCallback => "/api/auth/oauth/{provider}/callback",
@@ -187,6 +201,7 @@ impl Route {
             Self::AdminLogs => "/api/admin/logs",
             Self::AdminLogStats => "/api/admin/logs/stats",
             Self::AdminLogClear => "/api/admin/logs/clear",
+            Self::AdminSecondFactor => "/api/admin/second-factors/{who}",
             Self::Config => "/api/config",
             Self::OpenApi => "/api/openapi.json",
             Self::Docs => "/docs",
@@ -218,10 +233,14 @@ impl Route {
             | Self::AuthPasswordReset
             | Self::AuthMagicLink
             | Self::AuthMagicLogin
+            | Self::AuthSecondFactorConfirm
+            | Self::AuthRecoveryCodes
+            | Self::AuthSecondFactorLogin
             | Self::AuthOAuthLogin
             | Self::AdminLogin
             | Self::AdminLogout
             | Self::AdminLogClear => "POST, OPTIONS",
+            Self::AuthSecondFactor => "GET, HEAD, POST, DELETE, OPTIONS",
             Self::File | Self::AuthMe | Self::AuthSessions => "GET, HEAD, DELETE, OPTIONS",
             Self::AuthOAuthCallback | Self::AuthIdentities | Self::AdminOperators | Self::AdminTokens => {
                 "GET, HEAD, POST, OPTIONS"
@@ -230,7 +249,8 @@ impl Route {
             | Self::AuthSession
             | Self::AuthIdentity
             | Self::AdminOperator
-            | Self::AdminToken => "DELETE, OPTIONS",
+            | Self::AdminToken
+            | Self::AdminSecondFactor => "DELETE, OPTIONS",
             Self::Function => "GET, HEAD, POST, OPTIONS",
             // `reload` may also be the name of a function, which has a description to read.
             Self::FunctionReload => "GET, HEAD, POST, OPTIONS",
@@ -280,6 +300,9 @@ impl Route {
             | Self::AuthPassword
             | Self::AuthSessions
             | Self::AuthSession
+            | Self::AuthSecondFactor
+            | Self::AuthSecondFactorConfirm
+            | Self::AuthRecoveryCodes
             | Self::AuthIdentities
             | Self::AuthIdentity => Requirement::Account,
             // These must also work for somebody whose token has expired.
@@ -294,6 +317,7 @@ impl Route {
             | Self::AuthPasswordReset
             | Self::AuthMagicLink
             | Self::AuthMagicLogin
+            | Self::AuthSecondFactorLogin
             | Self::AuthProviders
             | Self::AuthOAuth
             | Self::AuthOAuthCallback
@@ -305,7 +329,8 @@ impl Route {
             | Self::AdminOperator
             | Self::AdminTokens
             | Self::AdminToken
-            | Self::AdminLogClear => Requirement::Operator(Permission::Administer),
+            | Self::AdminLogClear
+            | Self::AdminSecondFactor => Requirement::Operator(Permission::Administer),
             Self::AdminLogs | Self::AdminLogStats => Requirement::Operator(Permission::Observe),
             Self::FunctionStats => Requirement::OperatorOrDev(Permission::Observe),
             Self::FunctionReload => Requirement::OperatorOrDev(Permission::Deploy),
@@ -414,6 +439,9 @@ impl<'a> Matched<'a> {
             (Some("auth"), Some("password"), Some("forgot")) => Route::AuthPasswordForgot,
             (Some("auth"), Some("password"), Some("reset")) => Route::AuthPasswordReset,
             (Some("auth"), Some("magic-link"), Some("login")) => Route::AuthMagicLogin,
+            (Some("auth"), Some("second-factor"), Some("confirm")) => Route::AuthSecondFactorConfirm,
+            (Some("auth"), Some("second-factor"), Some("recovery-codes")) => Route::AuthRecoveryCodes,
+            (Some("auth"), Some("second-factor"), Some("login")) => Route::AuthSecondFactorLogin,
             (Some("auth"), Some("oauth"), Some("login")) => Route::AuthOAuthLogin,
             (Some("auth"), Some("oauth"), Some(name)) if !name.is_empty() => Route::AuthOAuth,
             (Some("auth"), Some("identities"), Some(name)) if !name.is_empty() => Route::AuthIdentity,
@@ -427,6 +455,7 @@ impl<'a> Matched<'a> {
             (Some("admin"), Some("logs"), None) => Route::AdminLogs,
             (Some("admin"), Some("logs"), Some("stats")) => Route::AdminLogStats,
             (Some("admin"), Some("logs"), Some("clear")) => Route::AdminLogClear,
+            (Some("admin"), Some("second-factors"), Some(who)) if !who.is_empty() => Route::AdminSecondFactor,
             (Some("config"), None, None) => Route::Config,
             (Some("openapi.json"), None, None) => Route::OpenApi,
             (Some("docs"), _, _) => Route::ApiDocs,
@@ -453,6 +482,7 @@ fn of_auth(name: &str) -> Route {
         "jwks.json" => Route::AuthKeys,
         "verify" => Route::AuthVerify,
         "magic-link" => Route::AuthMagicLink,
+        "second-factor" => Route::AuthSecondFactor,
         "providers" => Route::AuthProviders,
         "identities" => Route::AuthIdentities,
         _ => Route::UnknownApi,
@@ -617,6 +647,9 @@ mod tests {
                 "/api/auth/password",
                 "/api/auth/sessions",
                 "/api/auth/sessions/{id}",
+                "/api/auth/second-factor",
+                "/api/auth/second-factor/confirm",
+                "/api/auth/second-factor/recovery-codes",
                 "/api/auth/identities",
                 "/api/auth/identities/{provider}",
             ]
@@ -630,6 +663,7 @@ mod tests {
                 "/api/admin/tokens",
                 "/api/admin/tokens/{name}",
                 "/api/admin/logs/clear",
+                "/api/admin/second-factors/{who}",
             ]
         );
         assert_eq!(
@@ -660,6 +694,7 @@ mod tests {
                 "/api/auth/password/reset",
                 "/api/auth/magic-link",
                 "/api/auth/magic-link/login",
+                "/api/auth/second-factor/login",
                 "/api/auth/providers",
                 "/api/auth/oauth/{provider}",
                 "/api/auth/oauth/{provider}/callback",

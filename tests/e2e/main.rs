@@ -23,6 +23,7 @@ mod rebuild;
 mod reload;
 mod rest;
 mod rules;
+mod second_factor;
 mod trace;
 mod transactions;
 mod types;

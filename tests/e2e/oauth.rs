@@ -14,6 +14,7 @@ alyx_tests::in_both_forms! {
     an_address_joins_accounts_only_where_both_sides_have_verified_it,
     a_code_needs_the_secret_of_who_began,
     providers_are_linked_and_taken_away,
+    a_second_factor_is_asked_for_behind_a_provider_too,
 }
 
 const PUBLIC: &str = "https://app.example.com";
@@ -439,4 +440,43 @@ async fn providers_are_linked_and_taken_away(form: Form) {
     );
     assert_eq!(link(&token(&newcomer), "two").await.status, 204);
     assert_eq!(unlink(&token(&newcomer), "one").await.status, 204);
+}
+
+async fn a_second_factor_is_asked_for_behind_a_provider_too(form: Form) {
+    let site = Site::start(form).await;
+    let ada = site.sign_in("one", verified("1", "ada@x.io")).await;
+    user(&ada);
+    // Without a password, the sign-in of just now shows whose account it is.
+    let path = "/api/auth/second-factor";
+    let enrolled = site.own(Method::POST, path, &token(&ada), json!({})).await.json();
+    let secret = enrolled["secret"].as_str().expect("a secret").to_owned();
+    let confirm = json!({"code": crate::second_factor::shown(&secret, 0)});
+    let confirmed = site
+        .own(Method::POST, &format!("{path}/confirm"), &token(&ada), confirm)
+        .await;
+    assert_eq!(confirmed.status, 200, "{confirmed:?}");
+    // Linked, joined by the address, with an application and without one: all of them are asked.
+    let away = site.away("one", "").await;
+    let here = site.finish(&away.callback, &away.cookie).await;
+    assert_eq!(here.status, 202, "{here:?}");
+    assert!(here.header("set-cookie").contains("Max-Age=0"), "{here:?}");
+    let code = site.code("one").await;
+    let there = site.exchange(&code, VERIFIER).await;
+    refused(&site.exchange(&code, VERIFIER).await, 400, "OAUTH_CODE_INVALID");
+    let joined = site.sign_in("two", verified("2", "ada@x.io")).await;
+    for challenged in [&here, &there, &joined] {
+        assert_eq!(challenged.status, 202, "{challenged:?}");
+        let reply = challenged.json();
+        assert_eq!(reply["second_factor_required"], true, "{reply}");
+        assert!(
+            reply.get("access_token").is_none() && reply.get("user").is_none(),
+            "{reply}"
+        );
+    }
+    let answer = json!({
+        "challenge": there.json()["challenge"],
+        "code": confirmed.json()["recovery_codes"][0],
+    });
+    let answered = site.http.post(&format!("{path}/login"), &answer).await;
+    assert_eq!(user(&answered)["id"], ada.json()["user"]["id"]);
 }

@@ -22,4 +22,4 @@ pub use password::{MAX_PASSWORD, Policy, Verdict, hash_password, verify_nobody, 
 pub use rate::{Limiter, Rule};
 pub use seal::Sealer;
 pub use secret::{TokenDigest, new_code, new_secret, token_digest};
-pub use totp::{new_recovery_code, new_totp_secret, recovery_code, totp_step, totp_uri};
+pub use totp::{new_recovery_code, new_totp_secret, recovery_code, totp_code, totp_step, totp_uri};

@@ -53,6 +53,12 @@ pub fn totp_step(secret: &str, code: &str, now: u64) -> Option<u64> {
     found
 }
 
+/// The code that an app shows at `now` (seconds of Unix time); `None` where `secret` is not one.
+pub fn totp_code(secret: &str, now: u64) -> Option<String> {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &unbase32(secret)?);
+    Some(code_at(&key, now / STEP))
+}
+
 /// RFC 4226, section 5.3.
 fn code_at(key: &hmac::Key, step: u64) -> String {
     let tag = hmac::sign(key, &step.to_be_bytes());
@@ -134,6 +140,7 @@ mod tests {
             (20_000_000_000, "353130"),
         ] {
             assert_eq!(totp_step(&secret, code, time), Some(time / STEP), "{time}");
+            assert_eq!(totp_code(&secret, time).as_deref(), Some(code), "{time}");
         }
     }
 

@@ -408,6 +408,8 @@ pub struct Auth {
     pub allow_registration: bool,
     /// Whether only verified addresses may sign in.
     pub require_verification: bool,
+    /// What authenticator apps call this server.
+    pub second_factor_issuer: String,
     /// Other providers that people sign in with, by name.
     pub oauth: BTreeMap<String, OAuthProvider>,
     /// Origins beside that of `server.public_url` that a login may lead back to.

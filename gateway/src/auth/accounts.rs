@@ -9,9 +9,11 @@ use alyx_auth::{Verdict, hash_password, verify_nobody, verify_password};
 use alyx_core::{Error, ErrorKind, Result, Statement, Value, new_uuid_v7};
 use serde::Serialize;
 
+use super::admission::Admission;
 use super::credentials::{Checked, Credentials};
 use super::identities::forget_identities;
 use super::identity::refuse;
+use super::second_factor::forget_second_factor;
 use super::sessions::{Device, Tokens, end_others};
 use super::tables::{User, password_hash, user_by_email, user_by_id};
 use super::{Auth, must, step, unchanged};
@@ -43,8 +45,8 @@ impl Serialize for SignedIn {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Registration {
-    /// It is signed in.
-    SignedIn(Box<SignedIn>),
+    /// It is signed in: what is new has no second factor.
+    Admitted(Admission),
     /// Whoever has the address may sign in once it is verified. The same is said where it has an account already.
     Unverified { email: String },
 }
@@ -121,12 +123,10 @@ impl Auth {
             }
             return Ok(Registration::Unverified { email });
         }
-        let mut session = self.begin_session(&user, device)?;
-        session.steps.insert(0, add);
-        self.write(session.steps, deadline).await.map_err(taken)?;
+        let admission = self.admit(user, device, vec![add], deadline).await;
+        let admission = admission.map_err(taken)?;
         self.offer_verification(&email);
-        let tokens = session.tokens;
-        Ok(Registration::SignedIn(Box::new(SignedIn { user, tokens })))
+        Ok(Registration::Admitted(admission))
     }
 
     /// Signs in.
@@ -137,7 +137,7 @@ impl Auth {
         credentials: Credentials,
         device: &Device,
         deadline: Instant,
-    ) -> Result<SignedIn> {
+    ) -> Result<Admission> {
         self.signer()?;
         let Checked { email, password, .. } = credentials.check()?;
         let rows = self.query(user_by_email(&email), deadline).await?;
@@ -150,18 +150,13 @@ impl Auth {
         if self.settings.require_verification && !user.verified {
             return Err(email_not_verified());
         }
-        let mut session = self.begin_session(&user, device)?;
         // Between the look and the write the password may have been changed, by whoever noticed a theft.
-        session
-            .steps
-            .insert(0, must(still_has(&user.id, kept.as_deref())));
+        let mut steps = vec![must(still_has(&user.id, kept.as_deref()))];
         if let Some(hash) = proof.better {
-            session.steps.push(step(set_password(&user.id, &hash)));
+            steps.push(step(set_password(&user.id, &hash)));
         }
-        let written = self.write(session.steps, deadline).await;
-        written.map_err(|error| if unchanged(&error) { wrong() } else { error })?;
-        let tokens = session.tokens;
-        Ok(SignedIn { user, tokens })
+        let admission = self.admit(user, device, steps, deadline).await;
+        admission.map_err(|error| if unchanged(&error) { wrong() } else { error })
     }
 
     /// Whether somebody knows the password whose hash is `kept`; what counts guesses knows them as `account`.
@@ -218,11 +213,11 @@ impl Auth {
         self.policy.check(&new)?;
         let kept = self.prove_again(user, current, device, deadline).await?;
         let hash = self.hashing.run(move || hash_password(&new)).await?;
-        let steps = vec![
+        let mut steps = vec![
             must(still_has(user, kept.as_deref())),
             must(set_password(user, &hash)),
-            step(end_others(user, session)),
         ];
+        steps.extend(end_others(user, session));
         let written = self.write(steps, deadline).await;
         written
             .map(|_| ())
@@ -241,12 +236,13 @@ impl Auth {
     ) -> Result<()> {
         self.prove_again(user, password, device, deadline).await?;
         let by_id = |sql: &str| Statement::new(sql, vec![Value::text(user)]);
-        let steps = vec![
+        let mut steps = vec![
             step(by_id("DELETE FROM _alyx_sessions WHERE user_id = ?1")),
             step(by_id("DELETE FROM _alyx_auth_tokens WHERE user_id = ?1")),
             forget_identities(user),
-            step(by_id("DELETE FROM _alyx_users WHERE id = ?1")),
         ];
+        steps.extend(forget_second_factor(user));
+        steps.push(step(by_id("DELETE FROM _alyx_users WHERE id = ?1")));
         self.write(steps, deadline).await.map(|_| ())
     }
 
@@ -297,7 +293,7 @@ fn set_password(user: &str, hash: &str) -> Statement {
     )
 }
 
-fn still_has(user: &str, hash: Option<&str>) -> Statement {
+pub(super) fn still_has(user: &str, hash: Option<&str>) -> Statement {
     Statement::new(
         "SELECT 1 FROM _alyx_users WHERE id = ?1 AND password_hash IS ?2",
         vec![Value::text(user), hash.map_or(Value::Null, Value::text)],
@@ -317,7 +313,7 @@ pub(super) fn email_not_verified() -> Error {
     Error::new(ErrorKind::Forbidden, "EMAIL_NOT_VERIFIED", message)
 }
 
-fn account_gone() -> Error {
+pub(super) fn account_gone() -> Error {
     refuse("TOKEN_REVOKED", "this session has ended: sign in again")
 }
 

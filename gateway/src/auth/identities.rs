@@ -11,10 +11,11 @@ use alyx_store::WriteStep;
 use serde::Serialize;
 
 use super::accounts::{email_not_verified, insert};
+use super::admission::Admission;
 use super::oauth::External;
 use super::sessions::Device;
 use super::tables::{USER, User, user_by_email};
-use super::{Auth, SignedIn, must, step, unchanged};
+use super::{Auth, must, step, unchanged};
 
 /// Times that a login is begun again because somebody else did the same at the same moment.
 const TRIES: u32 = 3;
@@ -45,7 +46,7 @@ impl Auth {
         first: Option<WriteStep>,
         device: &Device,
         deadline: Instant,
-    ) -> Result<SignedIn> {
+    ) -> Result<Admission> {
         for _ in 1..TRIES {
             match self
                 .try_sign_in_by(external, first.clone(), device, deadline)
@@ -66,17 +67,14 @@ impl Auth {
         first: Option<WriteStep>,
         device: &Device,
         deadline: Instant,
-    ) -> Result<SignedIn> {
+    ) -> Result<Admission> {
         let resolved = self.resolve(external, device, deadline).await?;
         let user = resolved.user;
         if self.settings.require_verification && !user.verified {
             return Err(email_not_verified());
         }
-        let session = self.begin_session(&user, device)?;
-        let steps = first.into_iter().chain(resolved.steps).chain(session.steps);
-        self.write(steps.collect(), deadline).await?;
-        let tokens = session.tokens;
-        Ok(SignedIn { user, tokens })
+        let steps = first.into_iter().chain(resolved.steps);
+        self.admit(user, device, steps.collect(), deadline).await
     }
 
     /// Whose account it is. What was read for that is checked again by the steps.

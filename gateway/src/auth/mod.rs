@@ -7,6 +7,7 @@
 //! any surface; where the events cannot be followed, nothing that is remembered is believed.
 
 mod accounts;
+mod admission;
 mod credentials;
 mod events;
 mod hashing;
@@ -17,6 +18,8 @@ mod mail;
 mod oauth;
 mod one_time;
 mod operators;
+mod reauthentication;
+mod second_factor;
 mod sessions;
 mod tables;
 
@@ -32,12 +35,14 @@ use alyx_store::{Read, ReadCost, Rows, Store, Write, WriteReply, WriteStep};
 use tokio::sync::{Notify, OnceCell};
 
 pub(crate) use accounts::{Registration, SignedIn};
+pub(crate) use admission::Admission;
 pub(crate) use credentials::{Credentials, read};
 pub(crate) use events::{Gone, follow};
 pub(crate) use identity::{Identity, Requirement, bearer, scope_missing};
 pub(crate) use mail::Purpose;
 pub(crate) use oauth::{Begin, Landing, Onward, Return};
 pub(crate) use one_time::{MailProof, send_mails};
+pub(crate) use reauthentication::{Own, Shown};
 pub(crate) use sessions::{Device, no_such_session};
 
 use hashing::HashPool;

@@ -1,23 +1,27 @@
 //! Secrets that are good once: to verify an address, to set another password, to sign in without one.
 //!
 //! **Invariants:** what a secret does and its end are one write, so of all who use it one succeeds; a new one of a kind
-//! ends the one before; only a digest is kept. Who signs in by mail shows that the address is theirs; a password and
-//! providers that somebody gave the account before that was shown are somebody else's, and are removed.
+//! ends the one before; only a digest is kept. Who signs in by mail shows that the address is theirs; a password,
+//! providers and a second factor that somebody gave the account before that was shown are somebody else's, and are
+//! removed.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use alyx_auth::{hash_password, new_code, new_secret, normalize_email, token_digest};
 use alyx_core::{Error, ErrorKind, Result, Row, Statement, Value};
+use alyx_store::WriteStep;
 use futures_util::StreamExt;
 use futures_util::stream;
 use serde::Deserialize;
 
+use super::admission::end_challenges;
 use super::identities::forget_identities;
 use super::mail::{Letter, Purpose, Wish};
+use super::second_factor::forget_second_factor;
 use super::sessions::Device;
 use super::tables::{USER, User, seconds, user_by_email};
-use super::{Auth, SignedIn, must, step, unchanged};
+use super::{Admission, Auth, must, step, unchanged};
 
 /// Mails that are made and sent at the same time.
 const AT_ONCE: usize = 8;
@@ -144,7 +148,8 @@ impl Auth {
                 Value::text(self.clock.timestamp()),
             ],
         );
-        self.use_up(&owner, vec![must(verify)], deadline).await
+        let steps = vec![use_up(&owner), must(verify)];
+        self.write(steps, deadline).await.map(|_| ()).map_err(used_up)
     }
 
     /// Gives an account another password and ends all its sessions.
@@ -168,14 +173,16 @@ impl Auth {
         let end =
             |table: &str| Statement::new(format!("DELETE FROM {table} WHERE user_id = ?1"), vec![user()]);
         let mut effects = vec![
+            use_up(&owner),
             must(set),
             step(end("_alyx_sessions")),
             step(end("_alyx_auth_tokens")),
+            end_challenges(&owner.user.id),
         ];
         if !owner.user.verified {
-            effects.push(forget_identities(&owner.user.id));
+            effects.extend(forget_strangers(&owner.user.id));
         }
-        self.use_up(&owner, effects, deadline).await?;
+        self.write(effects, deadline).await.map_err(used_up)?;
         // Whoever was locked out by somebody else's guesses gets in again.
         if let Some(email) = &owner.user.email {
             self.limits.forget(email);
@@ -191,7 +198,7 @@ impl Auth {
         proof: MailProof,
         device: &Device,
         deadline: Instant,
-    ) -> Result<SignedIn> {
+    ) -> Result<Admission> {
         self.signer()?;
         let owner = match proof.token {
             Some(token) => self.owner(digest(&token), Purpose::Login, deadline).await?,
@@ -207,20 +214,16 @@ impl Auth {
         };
         let mut user = owner.user.clone();
         let by_id = |sql: &str| Statement::new(sql, vec![Value::text(user.id.as_str())]);
-        let mut effects = Vec::new();
+        let mut effects = vec![use_up(&owner)];
         if !user.verified {
             effects.push(step(by_id("DELETE FROM _alyx_sessions WHERE user_id = ?1")));
-            effects.push(forget_identities(&user.id));
+            effects.extend(forget_strangers(&user.id));
             effects.push(must(by_id(
                 "UPDATE _alyx_users SET verified = 1, password_hash = NULL WHERE id = ?1",
             )));
         }
         user.verified = true;
-        let session = self.begin_session(&user, device)?;
-        effects.extend(session.steps);
-        self.use_up(&owner, effects, deadline).await?;
-        let tokens = session.tokens;
-        Ok(SignedIn { user, tokens })
+        self.admit(user, device, effects, deadline).await.map_err(used_up)
     }
 
     async fn owner(&self, digest: Value, purpose: Purpose, deadline: Instant) -> Result<Owner> {
@@ -251,26 +254,6 @@ impl Auth {
         let row = rows.rows.first().ok_or_else(invalid)?;
         Owner::read(row)
     }
-
-    /// Does what a secret is for, and ends it: both or neither.
-    async fn use_up(
-        &self,
-        owner: &Owner,
-        effects: Vec<alyx_store::WriteStep>,
-        deadline: Instant,
-    ) -> Result<()> {
-        let end = Statement::new(
-            "DELETE FROM _alyx_auth_tokens WHERE digest = ?1",
-            vec![owner.digest.clone()],
-        );
-        let mut steps = vec![must(end)];
-        steps.extend(effects);
-        match self.write(steps, deadline).await {
-            Ok(_) => Ok(()),
-            Err(error) if unchanged(&error) => Err(invalid()),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// Whose a secret is.
@@ -287,6 +270,24 @@ impl Owner {
             digest: digest.ok_or_else(|| Error::internal("a one-time secret has no digest"))?,
         })
     }
+}
+
+/// The step that ends a secret, of the write that does what it is for.
+fn use_up(owner: &Owner) -> WriteStep {
+    let end = "DELETE FROM _alyx_auth_tokens WHERE digest = ?1";
+    must(Statement::new(end, vec![owner.digest.clone()]))
+}
+
+fn used_up(error: Error) -> Error {
+    if unchanged(&error) { invalid() } else { error }
+}
+
+/// Takes everything from an account that whoever had it before its address was shown may get in by, or keep its owner
+/// out with.
+fn forget_strangers(user: &str) -> Vec<WriteStep> {
+    let mut steps = forget_second_factor(user).to_vec();
+    steps.push(forget_identities(user));
+    steps
 }
 
 fn invalid() -> Error {

@@ -6,18 +6,15 @@
 use std::time::Instant;
 
 use alyx_auth::{Claims, TokenKind, new_secret, token_digest};
-use alyx_core::{Error, ErrorKind, Result, Statement, Value, format_timestamp, new_secret_id};
+use alyx_core::{Error, ErrorKind, Result, Statement, Value, format_timestamp};
 use alyx_store::WriteStep;
 use serde::Serialize;
 
+use super::admission::end_challenges;
 use super::identity::{refuse, token_refused};
 use super::tables::{User, seconds, user_by_session};
 use super::{Auth, SignedIn, must, step, unchanged};
 
-/// Sessions of one account; the one that was used longest ago makes place for one more.
-const MAX_SESSIONS: i64 = 100;
-/// Sessions past their end that are removed with each one that is added.
-const REMOVED_AT_ONCE: i64 = 16;
 /// Longest `User-Agent` that is kept, in characters.
 const MAX_AGENT: usize = 256;
 
@@ -47,7 +44,7 @@ impl Device {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Tokens {
     access_token: String,
-    refresh_token: String,
+    pub(super) refresh_token: String,
     /// When the access token expires.
     expires_at: String,
     token_type: &'static str,
@@ -66,48 +63,9 @@ pub(crate) struct SessionEntry {
     current: bool,
 }
 
-/// A session that is about to be: the steps that make it, and what its client gets once they are done.
-pub(super) struct NewSession {
-    pub(super) steps: Vec<WriteStep>,
-    pub(super) tokens: Tokens,
-}
-
 impl Auth {
-    /// A new session of an account.
-    pub(super) fn begin_session(&self, user: &User, device: &Device) -> Result<NewSession> {
-        let (now, id) = (self.now(), new_secret_id());
-        let tokens = self.tokens(user, &id)?;
-        let at = self.clock.timestamp();
-        let add = Statement::new(
-            "INSERT INTO _alyx_sessions (id, user_id, refresh_digest, created_at, used_at, expires_at, user_agent, \
-             ip_address) VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7)",
-            vec![
-                Value::text(id),
-                Value::text(user.id.as_str()),
-                digest(&tokens.refresh_token),
-                Value::text(at),
-                seconds(now + self.settings.jwt.refresh_ttl.as_secs()),
-                device.agent.clone().into(),
-                Value::text(device.address.as_str()),
-            ],
-        );
-        let make_place = Statement::new(
-            "DELETE FROM _alyx_sessions WHERE id IN (SELECT id FROM _alyx_sessions WHERE user_id = ?1 \
-             ORDER BY used_at DESC LIMIT -1 OFFSET ?2)",
-            vec![Value::text(user.id.as_str()), Value::Int(MAX_SESSIONS - 1)],
-        );
-        let remove = Statement::new(
-            "DELETE FROM _alyx_sessions WHERE id IN (SELECT id FROM _alyx_sessions WHERE expires_at <= ?1 \
-             ORDER BY expires_at LIMIT ?2)",
-            vec![seconds(now), Value::Int(REMOVED_AT_ONCE)],
-        );
-        Ok(NewSession {
-            steps: vec![step(remove), step(make_place), must(add)],
-            tokens,
-        })
-    }
-
-    fn tokens(&self, user: &User, session: &str) -> Result<Tokens> {
+    /// What the client of a session of that id shows.
+    pub(super) fn tokens(&self, user: &User, session: &str) -> Result<Tokens> {
         let (signer, now) = (self.signer()?, self.now());
         let jwt = &self.settings.jwt;
         let claims = |typ: TokenKind, seconds: u64| Claims {
@@ -222,8 +180,8 @@ impl Auth {
         session: &str,
         deadline: Instant,
     ) -> Result<()> {
-        let end = step(end_others(user, session));
-        self.write(vec![end], deadline).await.map(|_| ())
+        let end = end_others(user, session).to_vec();
+        self.write(end, deadline).await.map(|_| ())
     }
 
     /// The sessions of an account, the last used first.
@@ -260,11 +218,13 @@ impl Auth {
     }
 }
 
-pub(super) fn end_others(user: &str, session: &str) -> Statement {
-    Statement::new(
+/// Ends whatever else of an account is signed in, or about to be.
+pub(super) fn end_others(user: &str, session: &str) -> [WriteStep; 2] {
+    let others = Statement::new(
         "DELETE FROM _alyx_sessions WHERE user_id = ?1 AND id <> ?2",
         vec![Value::text(user), Value::text(session)],
-    )
+    );
+    [step(others), end_challenges(user)]
 }
 
 /// There is no such session of the account's.
@@ -277,6 +237,6 @@ fn session_gone() -> Error {
     refuse("SESSION_NOT_FOUND", "this session has ended: sign in again")
 }
 
-fn digest(token: &str) -> Value {
+pub(super) fn digest(token: &str) -> Value {
     Value::Blob(token_digest(token).as_slice().into())
 }

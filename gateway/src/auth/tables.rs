@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 /// Tables, indexes, and the triggers that note what gateways must know of at once. In this order.
-const SCHEMA: [&str; 14] = [
+const SCHEMA: [&str; 19] = [
     "CREATE TABLE IF NOT EXISTS _alyx_users (id TEXT PRIMARY KEY NOT NULL, email TEXT UNIQUE, password_hash TEXT, \
      verified INTEGER NOT NULL DEFAULT 0, role TEXT NOT NULL DEFAULT 'user', metadata TEXT NOT NULL DEFAULT '{}', \
      created_at TEXT NOT NULL, updated_at TEXT NOT NULL)",
@@ -42,6 +42,19 @@ const SCHEMA: [&str; 14] = [
     // A session that is made another's is over for the one who had it.
     "CREATE TRIGGER IF NOT EXISTS _alyx_sessions_moved AFTER UPDATE OF id, user_id ON _alyx_sessions BEGIN \
      INSERT INTO _alyx_auth_events (user_id, session_id) VALUES (old.user_id, old.id); END",
+    // Second factors, and the last step of time whose code was used. Asked for once they are confirmed.
+    "CREATE TABLE IF NOT EXISTS _alyx_second_factors (\
+     user_id TEXT PRIMARY KEY NOT NULL REFERENCES _alyx_users (id) ON DELETE CASCADE, secret TEXT NOT NULL, \
+     last_step INTEGER NOT NULL DEFAULT 0, confirmed_at TEXT)",
+    "CREATE TABLE IF NOT EXISTS _alyx_recovery_codes (\
+     user_id TEXT NOT NULL REFERENCES _alyx_users (id) ON DELETE CASCADE, digest BLOB NOT NULL, \
+     PRIMARY KEY (user_id, digest))",
+    // Sign-ins that wait for the second factor.
+    "CREATE TABLE IF NOT EXISTS _alyx_auth_challenges (digest BLOB PRIMARY KEY NOT NULL, \
+     user_id TEXT NOT NULL REFERENCES _alyx_users (id) ON DELETE CASCADE, tries INTEGER NOT NULL DEFAULT 0, \
+     expires_at INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS _alyx_auth_challenges_by_end ON _alyx_auth_challenges (expires_at)",
+    "CREATE INDEX IF NOT EXISTS _alyx_auth_challenges_by_user ON _alyx_auth_challenges (user_id, expires_at)",
 ];
 
 /// Columns of an account, as [`User::read`] takes them.
@@ -49,7 +62,8 @@ pub(super) const USER: &str = "u.id, u.email, u.verified, u.role, u.metadata, u.
 
 /// Makes what is missing.
 pub(super) async fn create(store: &Store, deadline: Instant) -> Result<()> {
-    let there = "SELECT count(*) FROM sqlite_master WHERE name IN ('_alyx_oauth_logins_by_end', '_alyx_sessions_moved')";
+    let there = "SELECT count(*) FROM sqlite_master WHERE name IN ('_alyx_oauth_logins_by_end', '_alyx_sessions_moved', \
+                 '_alyx_auth_challenges_by_user')";
     let read = Read {
         statements: vec![Statement::new(there, Vec::new())],
         cost: ReadCost::Scan,
@@ -58,7 +72,7 @@ pub(super) async fn create(store: &Store, deadline: Instant) -> Result<()> {
     let reply = store.read(read).await?;
     let rows = reply.results.first().map(|rows| rows.rows.as_slice());
     let count = rows.and_then(<[Row]>::first).and_then(|row| row.first());
-    if count.and_then(Value::as_int) == Some(2) {
+    if count.and_then(Value::as_int) == Some(3) {
         return Ok(());
     }
     let steps = SCHEMA.into_iter().map(|sql| Statement::new(sql, Vec::new()));

@@ -46,8 +46,18 @@ pub(super) fn shared() -> Vec<(&'static str, Json)> {
             "current": {"type": "boolean", "description": "Whether it is the one that asks."}
         }
     });
+    let challenge = json!({
+        "type": "object",
+        "required": ["second_factor_required", "challenge", "expires_at"],
+        "properties": {
+            "second_factor_required": {"const": true},
+            "challenge": {"type": "string", "description": "To be sent with a code of the second factor."},
+            "expires_at": time
+        }
+    });
     vec![
         ("Account", account),
+        ("Challenge", challenge),
         ("Tokens", tokens),
         ("SignedIn", signed_in),
         ("Session", session),
@@ -89,10 +99,16 @@ pub(super) fn add(paths: &mut Map<String, Json>, operations: &mut Operations) {
     add_signing_in(paths, operations);
     add_own_account(paths, operations);
     add_mails(paths, operations);
+    super::second_factor::add(paths, operations);
     super::oauth::add(paths, operations);
     let mut keys = operations.fixed("getSigningKeys", "auth", "Get the public keys that check tokens");
     keys["responses"] = json!({"200": json_reply("A JSON Web Key Set.", &json!({"type": "object"}))});
     paths.insert("/api/auth/jwks.json".to_owned(), json!({"get": keys}));
+}
+
+/// The reply of a sign-in to an account with a second factor.
+pub(super) fn challenged() -> Json {
+    json_reply("Its second factor is asked for.", &reference("Challenge"))
 }
 
 fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
@@ -139,6 +155,8 @@ fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
     let credentials = object(&["email", "password"], credentials);
     let errors = &[400, 401, 403, 413, 429, 503][..];
     let login = signing_in("login", "Sign in", credentials, 200, errors);
+    let mut login = login.describe(operations);
+    login["responses"]["202"] = challenged();
     let refresh_token = object(&["refresh_token"], json!({"refresh_token": text}));
     let errors = &[400, 401, 503][..];
     let summary = "Get new tokens for a refresh token, once";
@@ -154,10 +172,7 @@ fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
     let mut logout = logout.describe(operations);
     logout["requestBody"]["required"] = json!(false);
     paths.insert("/api/auth/register".to_owned(), json!({"post": register}));
-    paths.insert(
-        "/api/auth/login".to_owned(),
-        json!({"post": login.describe(operations)}),
-    );
+    paths.insert("/api/auth/login".to_owned(), json!({"post": login}));
     paths.insert(
         "/api/auth/refresh".to_owned(),
         json!({"post": refresh.describe(operations)}),
@@ -231,10 +246,9 @@ fn add_mails(paths: &mut Map<String, Json>, operations: &mut Operations) {
         (200, "It is signed in.", Some(reference("SignedIn"))),
         &[400, 429, 503][..],
     );
-    paths.insert(
-        "/api/auth/magic-link/login".to_owned(),
-        json!({"post": login.describe(operations)}),
-    );
+    let mut login = login.describe(operations);
+    login["responses"]["202"] = challenged();
+    paths.insert("/api/auth/magic-link/login".to_owned(), json!({"post": login}));
 }
 
 fn add_own_account(paths: &mut Map<String, Json>, operations: &mut Operations) {

@@ -65,7 +65,7 @@ const FAILURES: [(u16, &str, &str); 12] = [
 ];
 
 /// Operation ids that belong to the API itself.
-const FIXED_OPERATIONS: [&str; 52] = [
+const FIXED_OPERATIONS: [&str; 58] = [
     "listFunctions",
     "getFunctionStats",
     "reloadFunctions",
@@ -90,6 +90,12 @@ const FIXED_OPERATIONS: [&str; 52] = [
     "requestVerification",
     "verifyEmail",
     "requestPasswordReset",
+    "answerChallenge",
+    "confirmSecondFactor",
+    "enrolSecondFactor",
+    "getSecondFactor",
+    "removeSecondFactor",
+    "renewRecoveryCodes",
     "resetPassword",
     "requestMagicLink",
     "loginByMail",

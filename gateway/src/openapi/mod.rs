@@ -16,6 +16,7 @@ mod names;
 mod oauth;
 mod page;
 mod schemas;
+mod second_factor;
 mod system;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::auth::challenged;
 use super::document::{Operations, failures, json_body, json_reply};
 use super::schemas::reference;
 
@@ -44,6 +45,7 @@ pub(super) fn add(paths: &mut Map<String, Json>, operations: &mut Operations) {
         &reference("SignedIn"),
     );
     finish["responses"] = replies(200, signed_in, &[400, 403, 404, 409, 429, 502, 503]);
+    finish["responses"]["202"] = challenged();
     finish["responses"]["303"] = json!({"description": "To `redirect`, with `code` or `error`."});
     paths.insert(format!("{path}/callback"), json!({"get": finish}));
 
@@ -60,6 +62,7 @@ pub(super) fn add(paths: &mut Map<String, Json>, operations: &mut Operations) {
     login["requestBody"] = json_body(&exchange, true);
     let signed_in = json_reply("It is signed in.", &reference("SignedIn"));
     login["responses"] = replies(200, signed_in, &[400, 403, 409, 429, 503]);
+    login["responses"]["202"] = challenged();
     paths.insert("/api/auth/oauth/login".to_owned(), json!({"post": login}));
     add_identities(paths, operations, &exchange);
 }
@@ -116,7 +119,7 @@ fn add_identities(paths: &mut Map<String, Json>, operations: &mut Operations, ex
     paths.insert(format!("{path}/{{provider}}"), json!({"delete": unlink}));
 }
 
-fn replies(status: u16, reply: Json, errors: &[u16]) -> Json {
+pub(super) fn replies(status: u16, reply: Json, errors: &[u16]) -> Json {
     let mut replies = Map::from_iter([(status.to_string(), reply)]);
     replies.extend(failures(errors));
     Json::Object(replies)

@@ -12,7 +12,9 @@ use serde_json::json;
 
 use super::Context;
 use crate::app::AppState;
-use crate::auth::{Credentials, Device, MailProof, Purpose, Registration, bearer, no_such_session, read};
+use crate::auth::{
+    Admission, Credentials, Device, MailProof, Purpose, Registration, bearer, no_such_session, read,
+};
 use crate::envelope::{self, Reply};
 use crate::route::decode;
 
@@ -67,7 +69,7 @@ pub(super) async fn register(context: Context<'_>, parts: &Parts, body: Body) ->
     let auth = &context.app.auth;
     let registration = auth.register(credentials, &device, context.deadline()).await?;
     let status = match registration {
-        Registration::SignedIn(_) => StatusCode::CREATED,
+        Registration::Admitted(_) => StatusCode::CREATED,
         Registration::Unverified { .. } => StatusCode::ACCEPTED,
     };
     Ok(private(status, &registration))
@@ -76,12 +78,12 @@ pub(super) async fn register(context: Context<'_>, parts: &Parts, body: Body) ->
 pub(super) async fn login(context: Context<'_>, parts: &Parts, body: Body) -> Result<Reply> {
     let body = context.small_body(&parts.headers, body).await?;
     let (credentials, device) = (Credentials::read(&body)?, device(context, parts));
-    let signed_in = context
+    let admission = context
         .app
         .auth
         .login(credentials, &device, context.deadline())
         .await?;
-    Ok(private(StatusCode::OK, &signed_in))
+    Ok(admitted(&admission))
 }
 
 pub(super) async fn refresh(context: Context<'_>, parts: &Parts, body: Body) -> Result<Reply> {
@@ -154,8 +156,8 @@ pub(super) async fn login_by_mail(context: Context<'_>, parts: &Parts, body: Bod
     let body = context.small_body(&parts.headers, body).await?;
     let (proof, device): (MailProof, _) = (read(&body)?, device(context, parts));
     let auth = &context.app.auth;
-    let signed_in = auth.login_by_mail(proof, &device, context.deadline()).await?;
-    Ok(private(StatusCode::OK, &signed_in))
+    let admission = auth.login_by_mail(proof, &device, context.deadline()).await?;
+    Ok(admitted(&admission))
 }
 
 pub(super) async fn me(context: Context<'_>) -> Result<Reply> {
@@ -236,6 +238,15 @@ fn no_refresh_token() -> Error {
     let message = "send `{\"refresh_token\": …}` as it came with the last tokens";
     let error = Error::new(ErrorKind::InvalidInput, "REFRESH_TOKEN_REQUIRED", message);
     error.with_field("refresh_token")
+}
+
+/// Tokens, or with 202 the challenge to show a second factor.
+pub(super) fn admitted(admission: &Admission) -> Reply {
+    let status = match admission {
+        Admission::SignedIn(_) => StatusCode::OK,
+        Admission::Challenged(_) => StatusCode::ACCEPTED,
+    };
+    private(status, admission)
 }
 
 /// A reply that no cache may keep: it holds tokens, or what one account alone may see.

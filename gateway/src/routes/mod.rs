@@ -10,6 +10,7 @@ mod functions;
 mod logs;
 mod oauth;
 mod ops;
+mod second_factor;
 mod transactional;
 mod transactions;
 
@@ -122,6 +123,7 @@ async fn hand_over(context: Context<'_>, parts: &Parts, body: Body) -> Result<Ha
 }
 
 /// Calls the handler. The route has the method, or is unknown.
+#[expect(clippy::too_many_lines, reason = "each route is named once")]
 pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Result<Reply> {
     let (parts, body) = request.into_parts();
     let body = match hand_over(context, &parts, body).await? {
@@ -176,6 +178,16 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
         Route::AuthPasswordReset => auth::reset_password(context, &parts, body).await,
         Route::AuthMagicLink => auth::ask_for_mail(context, &parts, body, Purpose::Login).await,
         Route::AuthMagicLogin => auth::login_by_mail(context, &parts, body).await,
+        Route::AuthSecondFactor if method == Method::POST => {
+            second_factor::enrol(context, &parts, body).await
+        }
+        Route::AuthSecondFactor if method == Method::DELETE => {
+            second_factor::disable(context, &parts, body).await
+        }
+        Route::AuthSecondFactor => second_factor::status(context).await,
+        Route::AuthSecondFactorConfirm => second_factor::confirm(context, &parts, body).await,
+        Route::AuthRecoveryCodes => second_factor::renew_recovery_codes(context, &parts, body).await,
+        Route::AuthSecondFactorLogin => second_factor::answer(context, &parts, body).await,
         Route::AuthProviders => oauth::providers(context),
         Route::AuthOAuth => oauth::begin(context, &parts, matched.second).await,
         Route::AuthOAuthCallback => oauth::finish(context, &parts, body, matched.second).await,
@@ -187,6 +199,7 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
         Route::AdminLogout => admin::logout(context).await,
         Route::AdminOperators => admin::operators(context, &parts, body).await,
         Route::AdminTokens => admin::tokens(context, &parts, body).await,
+        Route::AdminSecondFactor => second_factor::disable_by_operator(context, matched.second).await,
         Route::AdminOperator | Route::AdminToken => admin::revoke(context, matched.second).await,
         Route::AdminLogs => logs::list(context, parts.uri.query()),
         Route::AdminLogStats => Ok(logs::stats(context)),

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json, json};
 
 use super::Context;
-use super::auth::{device, private};
+use super::auth::{admitted, device, private};
 use crate::auth::{Begin, Landing, Onward, Return, read};
 use crate::envelope::{self, Reply};
 use crate::route::decode;
@@ -50,8 +50,8 @@ pub(super) async fn finish(context: Context<'_>, parts: &Parts, body: Body, prov
         .await?;
     match landing {
         Landing::Onward(onward) => send_on(StatusCode::SEE_OTHER, &onward),
-        Landing::Here { signed_in, cookie } => {
-            let mut reply = private(StatusCode::OK, &signed_in);
+        Landing::Here { admission, cookie } => {
+            let mut reply = admitted(&admission);
             reply.headers_mut().insert(SET_COOKIE, header(&cookie)?);
             Ok(reply)
         }
@@ -62,10 +62,10 @@ pub(super) async fn login(context: Context<'_>, parts: &Parts, body: Body) -> Re
     let body = context.small_body(&parts.headers, body).await?;
     let (exchange, device) = (read(&body)?, device(context, parts));
     let auth = &context.app.auth;
-    let signed_in = auth
+    let admission = auth
         .login_by_oauth(&exchange, &device, context.deadline())
         .await?;
-    Ok(private(StatusCode::OK, &signed_in))
+    Ok(admitted(&admission))
 }
 
 pub(super) async fn identities(context: Context<'_>) -> Result<Reply> {

@@ -16,11 +16,11 @@ use crate::site::{Setup, Site};
 
 /// A mail server that keeps what it is handed: whom it is for, and its text.
 #[derive(Clone, Default)]
-struct Inbox(Arc<Mutex<Vec<(String, String)>>>);
+pub(crate) struct Inbox(Arc<Mutex<Vec<(String, String)>>>);
 
 impl Inbox {
     /// Starts it; its port.
-    async fn start() -> (Self, u16) {
+    pub(crate) async fn start() -> (Self, u16) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let inbox = Self::default();
@@ -70,7 +70,7 @@ impl Inbox {
     }
 
     /// The next mail for that address whose text has `part`.
-    async fn mail(&self, to: &str, part: &str) -> String {
+    pub(crate) async fn mail(&self, to: &str, part: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let found = {
@@ -97,17 +97,17 @@ impl Inbox {
     }
 }
 
-fn token(mail: &str) -> String {
+pub(crate) fn token(mail: &str) -> String {
     let (_, rest) = mail.split_once("?token=").expect("a link");
     rest.split_whitespace().next().expect("a token").to_owned()
 }
 
-fn code(mail: &str) -> String {
+pub(crate) fn code(mail: &str) -> String {
     let (_, rest) = mail.split_once("with the code ").expect("a code");
     rest.split_whitespace().next().expect("a code").to_owned()
 }
 
-fn mailing(port: u16) -> Setup {
+pub(crate) fn mailing(port: u16) -> Setup {
     let mut setup = setup();
     let config = &mut setup.config;
     config.server.public_url = Some("https://app.example.com".to_owned());

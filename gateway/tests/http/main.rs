@@ -20,6 +20,7 @@ mod mails;
 mod operators;
 mod preconditions;
 mod scopes;
+mod second_factor;
 mod settings;
 mod site;
 mod transactions;

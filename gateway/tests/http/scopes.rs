@@ -221,6 +221,42 @@ const ROWS: &[Row] = &[
         "/api/auth/magic-link/login",
         Anybody,
     ),
+    (
+        "/api/auth/second-factor",
+        "GET",
+        "/api/auth/second-factor",
+        Accounts,
+    ),
+    (
+        "/api/auth/second-factor",
+        "POST",
+        "/api/auth/second-factor",
+        Accounts,
+    ),
+    (
+        "/api/auth/second-factor",
+        "DELETE",
+        "/api/auth/second-factor",
+        Accounts,
+    ),
+    (
+        "/api/auth/second-factor/confirm",
+        "POST",
+        "/api/auth/second-factor/confirm",
+        Accounts,
+    ),
+    (
+        "/api/auth/second-factor/recovery-codes",
+        "POST",
+        "/api/auth/second-factor/recovery-codes",
+        Accounts,
+    ),
+    (
+        "/api/auth/second-factor/login",
+        "POST",
+        "/api/auth/second-factor/login",
+        Anybody,
+    ),
     ("/api/auth/providers", "GET", "/api/auth/providers", Anybody),
     (
         "/api/auth/oauth/{provider}",
@@ -288,6 +324,12 @@ const ROWS: &[Row] = &[
         "/api/admin/logs/clear",
         "POST",
         "/api/admin/logs/clear",
+        Scopes(&["admin"]),
+    ),
+    (
+        "/api/admin/second-factors/{who}",
+        "DELETE",
+        "/api/admin/second-factors/nobody",
         Scopes(&[]),
     ),
     ("/api/config", "GET", "/api/config", Anybody),
@@ -432,7 +474,7 @@ async fn what_operators_do_is_closed_to_accounts_and_to_nobody() {
         assert_eq!(user.refusal(), (403, "FORBIDDEN".to_owned()), "{method} {path}");
         count += 1;
     }
-    assert_eq!(count, 13);
+    assert_eq!(count, 14);
 }
 
 #[tokio::test]

@@ -130,6 +130,12 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Bool(|c, _, v| c.auth.require_verification = v),
         "Let only accounts with a verified address sign in.",
     ),
+    live(
+        "auth.second_factor.issuer",
+        "Alyx",
+        Kind::Text(|c, _, v| c.auth.second_factor_issuer = v),
+        "What authenticator apps show as the name of this server, beside the account.",
+    ),
 ];
 
 /// Mails to owners of accounts, in the order of the documentation.

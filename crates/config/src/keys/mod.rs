@@ -221,6 +221,7 @@ fn blank_auth() -> Auth {
         mail_limit: never,
         allow_registration: false,
         require_verification: false,
+        second_factor_issuer: String::new(),
         oauth: BTreeMap::new(),
         redirect_origins: Vec::new(),
     }

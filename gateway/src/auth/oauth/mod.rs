@@ -29,7 +29,7 @@ use self::outgoing::Outgoing;
 use self::provider::{Attempt, Provider};
 use super::sessions::Device;
 use super::tables::seconds;
-use super::{Auth, SignedIn, must, step};
+use super::{Admission, Auth, must, step};
 
 /// How long an application has to exchange a code, in seconds.
 const CODE_LIFETIME: u64 = 60;
@@ -88,7 +88,7 @@ pub(crate) enum Landing {
     Onward(Onward),
     /// Nobody is to be told but the browser itself.
     Here {
-        signed_in: Box<SignedIn>,
+        admission: Admission,
         cookie: String,
     },
 }
@@ -199,11 +199,8 @@ impl Auth {
         let cookie = cookies.end(&pending.state);
         let external = self.come_back(&pending, returned, device, deadline).await;
         let Some(back) = &pending.back else {
-            let signed_in = self.sign_in_by(&external?, None, device, deadline).await?;
-            return Ok(Landing::Here {
-                signed_in: Box::new(signed_in),
-                cookie,
-            });
+            let admission = self.sign_in_by(&external?, None, device, deadline).await?;
+            return Ok(Landing::Here { admission, cookie });
         };
         let kept = match external {
             Ok(external) => self.keep_for_exchange(&external, back, deadline).await,
@@ -287,11 +284,11 @@ impl Auth {
         exchange: &Exchange,
         device: &Device,
         deadline: Instant,
-    ) -> Result<SignedIn> {
+    ) -> Result<Admission> {
         self.signer()?;
         let (external, use_up) = self.exchanged(exchange, deadline).await?;
-        let signed_in = self.sign_in_by(&external, Some(use_up), device, deadline).await;
-        signed_in.map_err(used_up)
+        let admission = self.sign_in_by(&external, Some(use_up), device, deadline).await;
+        admission.map_err(used_up)
     }
 
     /// Lets an account be signed into by whom its owner is at a provider.
