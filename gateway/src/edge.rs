@@ -196,6 +196,8 @@ impl Edge {
             | Route::Function
             | Route::AuthStatus
             | Route::AuthRegister
+            | Route::AuthAnonymous
+            | Route::AuthUpgrade
             | Route::AuthLogin
             | Route::AuthRefresh
             | Route::AuthLogout

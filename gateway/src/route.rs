@@ -32,6 +32,8 @@ pub(crate) enum Route {
     Realtime,
     AuthStatus,
     AuthRegister,
+    AuthAnonymous,
+    AuthUpgrade,
     AuthLogin,
     AuthRefresh,
     AuthLogout,
@@ -82,7 +84,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// Every route, in the order of the discriminants.
-    pub(crate) const ALL: [Self; 62] = [
+    pub(crate) const ALL: [Self; 64] = [
         Self::Collection,
         Self::Document,
         Self::Batch,
@@ -101,6 +103,8 @@ impl Route {
         Self::Realtime,
         Self::AuthStatus,
         Self::AuthRegister,
+        Self::AuthAnonymous,
+        Self::AuthUpgrade,
         Self::AuthLogin,
         Self::AuthRefresh,
         Self::AuthLogout,
@@ -168,6 +172,8 @@ impl Route {
             Self::Realtime => "/api/realtime",
             Self::AuthStatus => "/api/auth/status",
             Self::AuthRegister => "/api/auth/register",
+            Self::AuthAnonymous => "/api/auth/anonymous",
+            Self::AuthUpgrade => "/api/auth/anonymous/upgrade",
             Self::AuthLogin => "/api/auth/login",
             Self::AuthRefresh => "/api/auth/refresh",
             Self::AuthLogout => "/api/auth/logout",
@@ -223,6 +229,8 @@ impl Route {
             Self::Batch
             | Self::Transactions
             | Self::AuthRegister
+            | Self::AuthAnonymous
+            | Self::AuthUpgrade
             | Self::AuthLogin
             | Self::AuthRefresh
             | Self::AuthLogout
@@ -297,6 +305,7 @@ impl Route {
             | Self::Function
             | Self::Realtime => Requirement::Rules,
             Self::AuthMe
+            | Self::AuthUpgrade
             | Self::AuthPassword
             | Self::AuthSessions
             | Self::AuthSession
@@ -308,6 +317,7 @@ impl Route {
             // These must also work for somebody whose token has expired.
             Self::AuthStatus
             | Self::AuthRegister
+            | Self::AuthAnonymous
             | Self::AuthLogin
             | Self::AuthRefresh
             | Self::AuthLogout
@@ -439,6 +449,7 @@ impl<'a> Matched<'a> {
             (Some("auth"), Some("password"), Some("forgot")) => Route::AuthPasswordForgot,
             (Some("auth"), Some("password"), Some("reset")) => Route::AuthPasswordReset,
             (Some("auth"), Some("magic-link"), Some("login")) => Route::AuthMagicLogin,
+            (Some("auth"), Some("anonymous"), Some("upgrade")) => Route::AuthUpgrade,
             (Some("auth"), Some("second-factor"), Some("confirm")) => Route::AuthSecondFactorConfirm,
             (Some("auth"), Some("second-factor"), Some("recovery-codes")) => Route::AuthRecoveryCodes,
             (Some("auth"), Some("second-factor"), Some("login")) => Route::AuthSecondFactorLogin,
@@ -473,6 +484,7 @@ fn of_auth(name: &str) -> Route {
     match name {
         "status" => Route::AuthStatus,
         "register" => Route::AuthRegister,
+        "anonymous" => Route::AuthAnonymous,
         "login" => Route::AuthLogin,
         "refresh" => Route::AuthRefresh,
         "logout" => Route::AuthLogout,
@@ -643,6 +655,7 @@ mod tests {
         assert_eq!(
             with(Requirement::Account),
             [
+                "/api/auth/anonymous/upgrade",
                 "/api/auth/me",
                 "/api/auth/password",
                 "/api/auth/sessions",
@@ -684,6 +697,7 @@ mod tests {
                 "/api/functions",
                 "/api/auth/status",
                 "/api/auth/register",
+                "/api/auth/anonymous",
                 "/api/auth/login",
                 "/api/auth/refresh",
                 "/api/auth/logout",

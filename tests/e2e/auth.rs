@@ -11,6 +11,7 @@ alyx_tests::in_both_forms! {
     functions_know_who_calls,
     a_session_that_ends_is_over_everywhere,
     of_many_uses_of_a_refresh_token_one_gets_a_session,
+    an_anonymous_account_keeps_its_documents_as_it_becomes_real,
 }
 
 const SECRET: &str = "a secret of the tests, 32 bytes or more";
@@ -147,6 +148,80 @@ async fn of_many_uses_of_a_refresh_token_one_gets_a_session(form: Form) {
         (refused.status, refused.code()),
         (401, "SESSION_NOT_FOUND".to_owned())
     );
+}
+
+async fn an_anonymous_account_keeps_its_documents_as_it_becomes_real(form: Form) {
+    let project = Project::with_schema(
+        "
+collections:
+  drafts:
+    fields:
+      owner: {type: string}
+      text: {type: string}
+    rules:
+      create: auth.role != null && data.owner == auth.id
+      read: owner == auth.id
+  posts:
+    fields:
+      text: {type: string}
+    rules:
+      create: auth.role == 'user'
+      read: true
+",
+    );
+    let env = [
+        ("ALYX_AUTH_JWT_SECRET", SECRET),
+        ("ALYX_AUTH_ALLOW_ANONYMOUS", "true"),
+        ("ALYX_AUTH_RATE_LIMIT_REGISTER_MAX", "1000"),
+    ];
+    let server = form.start_with(&project, &env).await;
+    let http = server.http();
+    let made = http.post("/api/auth/anonymous", &json!({})).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let (access, _) = tokens(&made);
+    let id = made.json()["user"]["id"].clone();
+    let post = async |collection: &str, body: Value| {
+        let path = format!("/api/collections/{collection}");
+        with_token(&http, Method::POST, &path, &access, body).await
+    };
+    let draft = post("drafts", json!({"owner": id, "text": "mine"})).await;
+    assert_eq!(draft.status, 201, "{draft:?}");
+    assert_eq!(post("posts", json!({"text": "a"})).await.status, 403);
+    let mut socket = Socket::open_with(&server.base(), &[("authorization", &format!("Bearer {access}"))])
+        .await
+        .expect("a socket");
+    let body = json!({"email": "a@x.io", "password": PASSWORD});
+    let path = "/api/auth/anonymous/upgrade";
+    let upgraded = with_token(&http, Method::POST, path, &access, body.clone()).await;
+    assert_eq!(
+        (upgraded.status, &upgraded.json()["id"]),
+        (200, &id),
+        "{upgraded:?}"
+    );
+    let closed = socket.try_receive().await.expect_err("it is closed");
+    assert!(closed.contains("4401"), "{closed}");
+    eventually("every gateway knows", || async {
+        let made = [
+            post("posts", json!({"text": "a"})).await,
+            post("posts", json!({"text": "a"})).await,
+        ];
+        if made.iter().all(|reply| reply.status == 201) {
+            Ok(())
+        } else {
+            Err(made)
+        }
+    })
+    .await;
+    let (access, _) = tokens(&http.post("/api/auth/login", &body).await);
+    let drafts = with_token(
+        &http,
+        Method::GET,
+        "/api/collections/drafts",
+        &access,
+        Value::Null,
+    )
+    .await;
+    assert_eq!(drafts.json()["total"], 1, "{drafts:?}");
 }
 
 #[tokio::test]

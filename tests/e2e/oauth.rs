@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alyx_tests::{Form, Http, Oidc, Project, Reply, Server};
+use alyx_tests::{Form, Http, Oidc, Project, Reply, Server, eventually};
 use futures_util::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ alyx_tests::in_both_forms! {
     a_code_needs_the_secret_of_who_began,
     providers_are_linked_and_taken_away,
     a_second_factor_is_asked_for_behind_a_provider_too,
+    an_anonymous_account_becomes_real_by_a_provider,
 }
 
 const PUBLIC: &str = "https://app.example.com";
@@ -56,6 +57,7 @@ impl Site {
             "server": {"public_url": PUBLIC},
             "auth": {
                 "jwt": {"secret": "a secret of the tests, 32 bytes or more"},
+                "allow_anonymous": true,
                 "rate_limit": {"register": {"max": 1000}, "login": {"max": 1000}},
                 "oauth": {"one": provider, "two": provider, "github": github},
             },
@@ -479,4 +481,49 @@ async fn a_second_factor_is_asked_for_behind_a_provider_too(form: Form) {
     });
     let answered = site.http.post(&format!("{path}/login"), &answer).await;
     assert_eq!(user(&answered)["id"], ada.json()["user"]["id"]);
+}
+
+async fn an_anonymous_account_becomes_real_by_a_provider(form: Form) {
+    let site = Site::start(form).await;
+    let link = async |anonymous: &Reply| {
+        let body = json!({"code": site.code("one").await, "verifier": VERIFIER});
+        let linked = site
+            .own(Method::POST, "/api/auth/identities", &token(anonymous), body)
+            .await;
+        assert_eq!(linked.status, 204, "{linked:?}");
+        let me = site
+            .own(Method::GET, "/api/auth/me", &token(anonymous), Value::Null)
+            .await;
+        me.json()
+    };
+    site.register("taken@x.io").await;
+    for (sub, email, expected) in [
+        ("1", "ada@x.io", json!("ada@x.io")),
+        // Somebody has this one; it stays theirs.
+        ("2", "taken@x.io", Value::Null),
+    ] {
+        let made = site.http.post("/api/auth/anonymous", &json!({})).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        site.oidc.set(json!({"claims": verified(sub, email)})).await;
+        link(&made).await;
+        let me = eventually("the account is real at every gateway", || async {
+            let me = site
+                .own(Method::GET, "/api/auth/me", &token(&made), Value::Null)
+                .await
+                .json();
+            if me["role"] == "user" { Ok(me) } else { Err(me) }
+        })
+        .await;
+        assert_eq!(
+            (&me["email"], &me["verified"]),
+            (&expected, &json!(!expected.is_null()))
+        );
+        let again = site.sign_in("one", verified(sub, email)).await;
+        assert_eq!(user(&again)["id"], made.json()["user"]["id"], "{email}");
+        // Whoever has just signed in may leave, without a password too.
+        let gone = site
+            .own(Method::DELETE, "/api/auth/me", &token(&again), json!({}))
+            .await;
+        assert_eq!(gone.status, 204, "{gone:?}");
+    }
 }

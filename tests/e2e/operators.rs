@@ -77,6 +77,37 @@ async fn operators_are_made_beside_a_running_server_and_sign_in(form: Form) {
     assert_eq!(listed["operators"][0]["email"], "ada@example.com");
     assert_eq!(listed["tokens"], json!([]));
 
+    // Another password ends what the one before has opened, everywhere.
+    let other = "another horse";
+    let changed = admin(
+        &server,
+        &project,
+        &["passwd", "ADA@example.com", "--password", other],
+    )
+    .await;
+    assert_eq!(changed["id"], made["id"]);
+    eventually("the sign-in is over at every gateway", || async {
+        let mut replies = Vec::new();
+        for _ in 0..2 {
+            replies.push(send(&http, Method::GET, NOTES, &operator, Value::Null).await);
+        }
+        if replies.iter().all(|reply| reply.status == 401) {
+            Ok(())
+        } else {
+            Err(replies)
+        }
+    })
+    .await;
+    let refused = http.post("/api/admin/login", &body).await;
+    assert_eq!(
+        (refused.status, refused.code()),
+        (401, "INVALID_CREDENTIALS".to_owned())
+    );
+    let body = json!({"email": "ada@example.com", "password": other});
+    let signed_in = http.post("/api/admin/login", &body).await;
+    assert_eq!(signed_in.status, 200, "{signed_in:?}");
+    let operator = signed_in.json()["token"].as_str().expect("a token").to_owned();
+
     let gone = admin(&server, &project, &["revoke", "ada@example.com"]).await;
     assert_eq!(gone["revoked"], "operator");
     eventually("the sign-in is over at every gateway", || async {

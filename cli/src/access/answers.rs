@@ -24,6 +24,19 @@ impl fmt::Display for MadeOperator {
     }
 }
 
+/// An operator who has another password.
+#[derive(Serialize)]
+pub(super) struct ChangedOperator {
+    pub(super) id: String,
+    pub(super) email: String,
+}
+
+impl fmt::Display for ChangedOperator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} has another password; all sign-ins have ended.", self.email)
+    }
+}
+
 /// A token that was made.
 #[derive(Serialize)]
 pub(super) struct ShownToken {

@@ -12,6 +12,8 @@ use crate::admin::secret;
 pub(crate) enum AccessCommand {
     /// Make an operator, who may do everything
     Create(CreateArgs),
+    /// Give an operator another password, which ends all its sign-ins within a second
+    Passwd(PasswdArgs),
     /// Make an API token for a program; it is shown once
     CreateToken(CreateTokenArgs),
     /// Show operators and API tokens
@@ -24,6 +26,7 @@ impl AccessCommand {
     pub(super) fn folder(&self) -> &FolderArgs {
         match self {
             Self::Create(args) => &args.folder,
+            Self::Passwd(args) => &args.folder,
             Self::CreateToken(args) => &args.folder,
             Self::List(folder) => folder,
             Self::Revoke(args) => &args.folder,
@@ -46,6 +49,24 @@ pub(crate) struct CreateArgs {
     /// Address to sign in with
     #[arg(long, value_name = "ADDRESS")]
     pub(super) email: String,
+    /// Password of 10 characters or more; `-` reads it from standard input, which others on this machine do not see [env: ALYX_ADMIN_PASSWORD]
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "ALYX_ADMIN_PASSWORD",
+        hide_env = true,
+        hide_env_values = true,
+        value_parser = secret
+    )]
+    pub(super) password: Secret,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswdArgs {
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+    /// Address or id of the operator
+    pub(super) who: String,
     /// Password of 10 characters or more; `-` reads it from standard input, which others on this machine do not see [env: ALYX_ADMIN_PASSWORD]
     #[arg(
         long,

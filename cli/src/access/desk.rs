@@ -10,7 +10,7 @@ use alyx_operators::{
 use alyx_proto::admin as wire;
 use alyx_store::Store;
 
-use super::answers::{MadeOperator, ShownToken};
+use super::answers::{ChangedOperator, MadeOperator, ShownToken};
 use crate::admin::{Client, Server, ask};
 
 /// Longest wait for the database.
@@ -58,6 +58,28 @@ impl Desk {
             }
         };
         Ok(MadeOperator { id, email })
+    }
+
+    pub(super) async fn set_password(&self, who: &str, password: &str) -> Result<ChangedOperator> {
+        let (id, email) = match self {
+            Self::Server(server) => {
+                let call = async |mut client: Client| {
+                    let request = wire::SetOperatorPasswordRequest {
+                        who: who.to_owned(),
+                        password: password.to_owned(),
+                    };
+                    client.set_operator_password(ask(request)).await
+                };
+                let changed = server.call(call).await?;
+                (changed.id, changed.email)
+            }
+            Self::Database(operators, _) => {
+                let hash = hash_new_password(password)?;
+                let changed = operators.set_password(who, hash, soon()).await?;
+                (changed.id, changed.email)
+            }
+        };
+        Ok(ChangedOperator { id, email })
     }
 
     pub(super) async fn create_token(&self, wanted: Wanted) -> Result<ShownToken> {

@@ -4,13 +4,13 @@ mod answers;
 mod args;
 mod desk;
 
-use alyx_config::Config;
+use alyx_config::{Config, Secret};
 use alyx_core::{Error, ErrorKind, Result, parse_duration};
 use alyx_operators::Revoked;
 
 use self::answers::{Listed, Over};
 pub(crate) use self::args::AccessCommand;
-use self::args::{CreateArgs, CreateTokenArgs, RevokeArgs};
+use self::args::{CreateArgs, CreateTokenArgs, PasswdArgs, RevokeArgs};
 pub(crate) use self::desk::is_away;
 use self::desk::{Desk, Wanted};
 use crate::admin::{RemoteArgs, Server, print};
@@ -82,11 +82,12 @@ pub(crate) fn in_use(config: &Config, error: &Error) -> Result<Server> {
 async fn carry_out(desk: &Desk, remote: &RemoteArgs, command: &AccessCommand) -> Result<()> {
     match command {
         AccessCommand::Create(CreateArgs { email, password, .. }) => {
-            let password = match password.expose() {
-                "-" => read_line()?,
-                password => password.to_owned(),
-            };
+            let password = typed(password)?;
             print(remote, &desk.create_operator(email, &password).await?)
+        }
+        AccessCommand::Passwd(PasswdArgs { who, password, .. }) => {
+            let password = typed(password)?;
+            print(remote, &desk.set_password(who, &password).await?)
         }
         AccessCommand::CreateToken(CreateTokenArgs {
             name,
@@ -118,6 +119,14 @@ fn duration(text: &str) -> Result<std::time::Duration> {
         let message = format!("`--expires {text}` is no duration ({error}); write `90d` or `12h`");
         Error::new(ErrorKind::InvalidInput, "INVALID_EXPIRY", message)
     })
+}
+
+/// A password of a flag, or of standard input.
+fn typed(password: &Secret) -> Result<String> {
+    match password.expose() {
+        "-" => read_line(),
+        password => Ok(password.to_owned()),
+    }
 }
 
 /// The first line of standard input, without its end.

@@ -38,6 +38,22 @@ impl Access {
         })
     }
 
+    pub(super) async fn set_operator_password(
+        &self,
+        request: wire::SetOperatorPasswordRequest,
+    ) -> Result<wire::Operator> {
+        let password = request.password;
+        let hashed = tokio::task::spawn_blocking(move || hash_new_password(&password)).await;
+        let hashed = hashed.map_err(Error::internal)??;
+        let operator = self.0.set_password(&request.who, hashed, deadline()).await?;
+        tracing::info!(operator = %operator.id, "an operator's password was set");
+        Ok(wire::Operator {
+            id: operator.id,
+            email: operator.email,
+            ..wire::Operator::default()
+        })
+    }
+
     pub(super) async fn create_api_token(
         &self,
         request: wire::CreateApiTokenRequest,

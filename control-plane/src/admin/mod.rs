@@ -19,7 +19,7 @@ use alyx_proto::admin::{
     CreateOperatorRequest, CreatedApiToken, DrainNodeRequest, DrainReply, ExplainRulesRequest, FunctionList,
     GetSchemaRequest, GetStatusRequest, ListAccessRequest, ListFunctionsRequest, ListNodesRequest,
     ListSchemaRevisionsRequest, NodeList, Operator, PlanSchemaRequest, RevokeAccessRequest, RulesExplanation,
-    SchemaHistory, SchemaPlan, SchemaRevision, UndrainNodeRequest,
+    SchemaHistory, SchemaPlan, SchemaRevision, SetOperatorPasswordRequest, UndrainNodeRequest,
 };
 use alyx_rpc::{ApiTokens, Channel, MAX_MESSAGE_BYTES, Security, to_status};
 use tonic::service::Routes;
@@ -145,6 +145,7 @@ handlers! {
     }
     access {
         create_operator(CreateOperatorRequest) -> Operator;
+        set_operator_password(SetOperatorPasswordRequest) -> Operator;
         create_api_token(CreateApiTokenRequest) -> CreatedApiToken;
         list_access(ListAccessRequest) -> AccessList;
         revoke_access(RevokeAccessRequest) -> AccessRevoked;

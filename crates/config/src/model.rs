@@ -406,6 +406,10 @@ pub struct Auth {
     pub mail_limit: RateLimit,
     /// Whether anybody may register.
     pub allow_registration: bool,
+    /// Whether anybody may have an account without saying who they are.
+    pub allow_anonymous: bool,
+    /// How long such an account lasts without being used.
+    pub anonymous_ttl: Duration,
     /// Whether only verified addresses may sign in.
     pub require_verification: bool,
     /// What authenticator apps call this server.

@@ -9,7 +9,7 @@ use alyx_auth::Network;
 
 use crate::keys::Status;
 use crate::load::Setting;
-use crate::model::{Admin, Cluster, Config, DocsUi, FunctionRuntime, Jwt, Secret};
+use crate::model::{Admin, Auth, Cluster, Config, DocsUi, FunctionRuntime, Jwt, Secret};
 use crate::problem::{Origin, Problem};
 
 /// Finds what no single key shows.
@@ -142,6 +142,22 @@ fn check_cluster(config: &Config, problem: &mut impl FnMut(&str, &str)) {
     }
 }
 
+fn check_anonymous(auth: &Auth, problem: &mut impl FnMut(&str, &str)) {
+    if auth.allow_anonymous && auth.require_verification {
+        problem(
+            "auth.allow_anonymous",
+            "an anonymous account has no address, and `auth.require_verification` lets only verified ones in; turn one of \
+             them off",
+        );
+    }
+    if auth.anonymous_ttl < auth.jwt.access_ttl {
+        problem(
+            "auth.anonymous_ttl",
+            "accounts in use would be removed as unused; write at least `auth.jwt.access_ttl`",
+        );
+    }
+}
+
 fn check_auth(config: &Config, problem: &mut impl FnMut(&str, &str)) {
     let jwt = &config.auth.jwt;
     if let Some(secret) = &jwt.secret {
@@ -175,6 +191,7 @@ fn check_auth(config: &Config, problem: &mut impl FnMut(&str, &str)) {
             "a session would end before its access token does; write at least `auth.jwt.access_ttl`",
         );
     }
+    check_anonymous(&config.auth, problem);
     let trusted = &config.server.trusted_proxies;
     if let Some(wrong) = trusted.iter().find(|text| Network::parse(text).is_none()) {
         problem(

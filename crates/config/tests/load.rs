@@ -599,3 +599,18 @@ fn providers_are_read_and_their_keys_fit_together() {
         "{found:#?}"
     );
 }
+
+#[test]
+fn anonymous_accounts_and_verified_addresses_exclude_each_other() {
+    let found = problems("auth:\n  allow_anonymous: true\n  require_verification: true\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("auth.allow_anonymous") && found[0].contains("turn one of them off"),
+        "{found:?}"
+    );
+    let found = problems("auth:\n  anonymous_ttl: 1m\n");
+    assert!(
+        found.len() == 1 && found[0].contains("auth.anonymous_ttl"),
+        "{found:?}"
+    );
+}

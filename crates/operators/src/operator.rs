@@ -7,7 +7,7 @@ use alyx_core::{Error, ErrorKind, Result, Statement, Value, new_uuid_v7};
 use alyx_store::ReadCost;
 
 use crate::tables::text;
-use crate::{Operators, must, unchanged};
+use crate::{Operators, must, step, unchanged};
 
 /// Most operators.
 const MAX_OPERATORS: i64 = 100;
@@ -86,6 +86,43 @@ impl Operators {
         }
     }
 
+    /// Gives an operator, by address or id, another password, and ends all its sign-ins.
+    ///
+    /// # Errors
+    ///
+    /// `OPERATOR_NOT_FOUND`, and those of the store.
+    pub async fn set_password(
+        &self,
+        who: &str,
+        password_hash: String,
+        deadline: Instant,
+    ) -> Result<Operator> {
+        let email = normalize_email(who).unwrap_or_default();
+        let find = Statement::new(
+            "SELECT id, email FROM _alyx_operators WHERE id = ?1 OR email = ?2",
+            vec![Value::text(who), Value::text(email)],
+        );
+        let rows = self.query(find, ReadCost::Point, deadline).await?;
+        let found = rows.rows.first().and_then(|row| {
+            Some(Operator {
+                id: text(row, 0)?,
+                email: text(row, 1)?,
+            })
+        });
+        let operator = found.ok_or_else(|| not_found(who))?;
+        let set = Statement::new(
+            "UPDATE _alyx_operators SET password_hash = ?2 WHERE id = ?1",
+            vec![Value::text(operator.id.as_str()), Value::text(password_hash)],
+        );
+        let end = Statement::new(
+            "DELETE FROM _alyx_api_tokens WHERE operator_id = ?1",
+            vec![Value::text(operator.id.as_str())],
+        );
+        let written = self.write(vec![must(set), step(end)], deadline).await;
+        written.map_err(|error| if unchanged(&error) { not_found(who) } else { error })?;
+        Ok(operator)
+    }
+
     /// The operator with that normalised address, and the hash of the password.
     ///
     /// # Errors
@@ -116,6 +153,12 @@ impl Operators {
         let rows = self.query(any, ReadCost::Point, deadline).await?;
         Ok(!rows.rows.is_empty())
     }
+}
+
+fn not_found(who: &str) -> Error {
+    let shown: String = who.chars().take(128).collect();
+    let message = format!("there is no operator `{shown}`; `alyx admin list` shows them");
+    Error::new(ErrorKind::NotFound, "OPERATOR_NOT_FOUND", message)
 }
 
 fn exists(email: &str) -> Error {

@@ -74,6 +74,10 @@ const ROWS: &[(&str, Caller)] = &[
         Caller::Operator(Permission::Administer),
     ),
     (
+        "/alyx.admin.v1.Admin/SetOperatorPassword",
+        Caller::Operator(Permission::Administer),
+    ),
+    (
         "/alyx.admin.v1.Admin/CreateApiToken",
         Caller::Operator(Permission::Administer),
     ),
@@ -161,6 +165,7 @@ mod tests {
         let administer = [
             "ExplainRules",
             "CreateOperator",
+            "SetOperatorPassword",
             "CreateApiToken",
             "ListAccess",
             "RevokeAccess",

@@ -13,6 +13,7 @@ use super::admission::Admission;
 use super::credentials::{Checked, Credentials};
 use super::identities::forget_identities;
 use super::identity::refuse;
+use super::reauthentication::{Own, Shown};
 use super::second_factor::forget_second_factor;
 use super::sessions::{Device, Tokens, end_others};
 use super::tables::{User, password_hash, user_by_email, user_by_id};
@@ -70,7 +71,10 @@ impl Auth {
     }
 
     async fn is_empty(&self, deadline: Instant) -> Result<bool> {
-        let any = Statement::new("SELECT 1 FROM _alyx_users LIMIT 1", Vec::new());
+        // Anonymous accounts are nobody's: they have neither.
+        let any =
+            "SELECT 1 FROM _alyx_users WHERE email > '' UNION ALL SELECT 1 FROM _alyx_identities LIMIT 1";
+        let any = Statement::new(any, Vec::new());
         Ok(self.query(any, deadline).await?.rows.is_empty())
     }
 
@@ -226,24 +230,17 @@ impl Auth {
 
     /// Removes an account with everything that belongs to it here.
     ///
-    /// Errors: `INVALID_CREDENTIALS`, `TOO_MANY_ATTEMPTS`, `AUTH_BUSY`.
-    pub(crate) async fn delete_account(
-        &self,
-        user: &str,
-        password: String,
-        device: &Device,
-        deadline: Instant,
-    ) -> Result<()> {
-        self.prove_again(user, password, device, deadline).await?;
-        let by_id = |sql: &str| Statement::new(sql, vec![Value::text(user)]);
+    /// Errors: those of [`Self::write_as_owner`].
+    pub(crate) async fn delete_account(&self, own: Own<'_>, shown: Shown, deadline: Instant) -> Result<()> {
+        let by_id = |sql: &str| step(Statement::new(sql, vec![Value::text(own.user)]));
         let mut steps = vec![
-            step(by_id("DELETE FROM _alyx_sessions WHERE user_id = ?1")),
-            step(by_id("DELETE FROM _alyx_auth_tokens WHERE user_id = ?1")),
-            forget_identities(user),
+            by_id("DELETE FROM _alyx_sessions WHERE user_id = ?1"),
+            by_id("DELETE FROM _alyx_auth_tokens WHERE user_id = ?1"),
+            forget_identities(own.user),
         ];
-        steps.extend(forget_second_factor(user));
-        steps.push(step(by_id("DELETE FROM _alyx_users WHERE id = ?1")));
-        self.write(steps, deadline).await.map(|_| ())
+        steps.extend(forget_second_factor(own.user));
+        steps.push(by_id("DELETE FROM _alyx_users WHERE id = ?1"));
+        self.write_as_owner(own, shown, steps, deadline).await
     }
 
     /// Whether whoever has signed in still knows the password; its hash.
@@ -317,7 +314,7 @@ pub(super) fn account_gone() -> Error {
     refuse("TOKEN_REVOKED", "this session has ended: sign in again")
 }
 
-fn taken(error: Error) -> Error {
+pub(super) fn taken(error: Error) -> Error {
     if error.code() != "UNIQUE_VIOLATION" {
         return error;
     }

@@ -44,18 +44,25 @@ impl Credentials {
             let error = Error::new(ErrorKind::InvalidInput, "PASSWORD_REQUIRED", message);
             return Err(error.with_field("password"));
         }
-        let metadata = Json::Object(self.metadata.unwrap_or_default()).to_string();
-        if metadata.len() > MAX_METADATA {
-            let message = format!("`metadata` is larger than {} KiB", MAX_METADATA >> 10);
-            let error = Error::new(ErrorKind::InvalidInput, "INVALID_METADATA", message);
-            return Err(error.with_field("metadata"));
-        }
         Ok(Checked {
             email,
             password: self.password,
-            metadata,
+            metadata: metadata_text(self.metadata)?,
         })
     }
+}
+
+/// Metadata of an account as JSON text.
+///
+/// Errors: `INVALID_METADATA`.
+pub(super) fn metadata_text(metadata: Option<Map<String, Json>>) -> Result<String> {
+    let metadata = Json::Object(metadata.unwrap_or_default()).to_string();
+    if metadata.len() > MAX_METADATA {
+        let message = format!("`metadata` is larger than {} KiB", MAX_METADATA >> 10);
+        let error = Error::new(ErrorKind::InvalidInput, "INVALID_METADATA", message);
+        return Err(error.with_field("metadata"));
+    }
+    Ok(metadata)
 }
 
 /// A body of `/api/auth`. Unknown members are ignored, as older and newer clients send them.

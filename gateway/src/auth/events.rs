@@ -88,7 +88,7 @@ impl Follower {
     async fn look(&mut self, auth: &Auth) -> Result<Gone> {
         self.looks += 1;
         let deadline = Instant::now() + Duration::from_secs(2);
-        if self.looks.is_multiple_of(CLEAN_EVERY) {
+        if self.looks % CLEAN_EVERY == 1 {
             clean(auth, deadline).await?;
         }
         let Some(position) = self.position else {
@@ -134,15 +134,60 @@ fn number(row: &Row) -> Result<i64> {
     number.ok_or_else(|| Error::internal("an event of a session has no number"))
 }
 
-/// Removes what everybody has read long ago.
+/// Removes what everybody has read long ago, and accounts that nobody uses any more.
 async fn clean(auth: &Auth, deadline: Instant) -> Result<()> {
     let old = Statement::new(
         "DELETE FROM _alyx_auth_events WHERE seq <= (SELECT max(seq) FROM _alyx_auth_events) - ?1",
         vec![Value::Int(KEPT)],
     );
-    let write = alyx_store::Write {
-        steps: vec![step(old)],
-        deadline,
-    };
+    let mut steps = vec![step(old)];
+    steps.extend(auth.remove_unused_in_time());
+    auth.prepare().await?;
+    let write = alyx_store::Write { steps, deadline };
     auth.store.write(write).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use alyx_config::{Config, Secret};
+    use alyx_core::SystemClock;
+    use alyx_store::{EmbeddedOptions, Store};
+
+    use super::*;
+    use crate::auth::{Beginning, Device};
+
+    #[tokio::test]
+    async fn accounts_that_nobody_uses_are_removed_with_nobody_asking() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let options = EmbeddedOptions::new(dir.path().join("a.db"));
+        let store = Store::open_embedded(options, |_| {}).expect("opened");
+        let mut config = Config::default();
+        config.auth.jwt.secret = Some(Secret::new("a secret of the test, of 32 bytes"));
+        config.auth.allow_anonymous = true;
+        let auth = Auth::new(&config, store, Arc::new(SystemClock), "http://localhost").expect("a key");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        for _ in 0..2 {
+            let device = Device::default();
+            let made = auth.register_anonymously(Beginning::default(), &device, deadline);
+            made.await.expect("made");
+        }
+        let old = "UPDATE _alyx_users SET updated_at = '2026-01-01T00:00:00.000Z' WHERE id IN \
+                   (SELECT id FROM _alyx_users LIMIT 1)";
+        let old = Statement::new(old, Vec::new());
+        auth.write(vec![step(old)], deadline).await.expect("written");
+        let count = async |table: &str| {
+            let count = Statement::new(format!("SELECT count(*) FROM {table}"), Vec::new());
+            number(&auth.query(count, deadline).await.expect("read").rows[0]).expect("a count")
+        };
+        let mut follower = Follower {
+            position: None,
+            looks: 0,
+            troubled: false,
+        };
+        follower.look(&auth).await.expect("looked");
+        assert_eq!(
+            (count("_alyx_users").await, count("_alyx_sessions").await),
+            (1, 1)
+        );
+    }
 }

@@ -153,9 +153,9 @@ impl Auth {
         Statement::new(sql, params)
     }
 
-    /// Joins somebody to the account that they have signed in to, together with `first`.
+    /// Joins somebody to the account that they have signed in to, together with `first`; an anonymous one becomes real.
     ///
-    /// Errors: `IDENTITY_TAKEN`, and `DOCUMENT_NOT_FOUND` where `first` found nothing to do.
+    /// Errors: `IDENTITY_TAKEN`, those of [`Self::upgrade_by`], and `DOCUMENT_NOT_FOUND` where `first` found nothing to do.
     pub(super) async fn link(
         &self,
         user: &str,
@@ -163,8 +163,9 @@ impl Auth {
         first: WriteStep,
         deadline: Instant,
     ) -> Result<()> {
-        let join = must(self.join(external, user, None));
-        let written = self.write(vec![first, join], deadline).await;
+        let mut steps = vec![first, must(self.join(external, user, None))];
+        steps.extend(self.upgrade_by(user, external, deadline).await?);
+        let written = self.write(steps, deadline).await;
         written.map(|_| ()).map_err(identity_taken)
     }
 

@@ -8,6 +8,7 @@
 
 mod accounts;
 mod admission;
+mod anonymous;
 mod credentials;
 mod events;
 mod hashing;
@@ -36,6 +37,7 @@ use tokio::sync::{Notify, OnceCell};
 
 pub(crate) use accounts::{Registration, SignedIn};
 pub(crate) use admission::Admission;
+pub(crate) use anonymous::Beginning;
 pub(crate) use credentials::{Credentials, read};
 pub(crate) use events::{Gone, follow};
 pub(crate) use identity::{Identity, Requirement, bearer, scope_missing};

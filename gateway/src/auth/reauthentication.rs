@@ -85,11 +85,12 @@ impl Auth {
         Ok(())
     }
 
-    /// Whether the account has no password and the session has just begun. Refreshing does not make it younger.
+    /// Whether the account has no password and the session has just begun. Refreshing does not make it younger. To an
+    /// anonymous account nobody can sign in again: its session is all that there is.
     fn is_fresh(&self, own: Own<'_>) -> Statement {
         Statement::new(
             "SELECT 1 FROM _alyx_sessions s JOIN _alyx_users u ON u.id = s.user_id \
-             WHERE s.id = ?1 AND u.id = ?2 AND u.password_hash IS NULL AND s.created_at >= ?3",
+             WHERE s.id = ?1 AND u.id = ?2 AND u.password_hash IS NULL AND (s.created_at >= ?3 OR u.role = 'anonymous')",
             vec![
                 Value::text(own.session),
                 Value::text(own.user),

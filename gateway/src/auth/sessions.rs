@@ -121,7 +121,9 @@ impl Auth {
                 Value::text(device.address.as_str()),
             ],
         );
-        match self.write(vec![must(turn)], deadline).await {
+        let mut steps = vec![must(turn)];
+        steps.extend(self.note_use(&user));
+        match self.write(steps, deadline).await {
             Ok(_) => Ok(SignedIn { user, tokens }),
             Err(error) if unchanged(&error) => Err(self.used_before(&claims, token, deadline).await?),
             Err(error) => Err(error),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 /// Tables, indexes, and the triggers that note what gateways must know of at once. In this order.
-const SCHEMA: [&str; 19] = [
+const SCHEMA: [&str; 20] = [
     "CREATE TABLE IF NOT EXISTS _alyx_users (id TEXT PRIMARY KEY NOT NULL, email TEXT UNIQUE, password_hash TEXT, \
      verified INTEGER NOT NULL DEFAULT 0, role TEXT NOT NULL DEFAULT 'user', metadata TEXT NOT NULL DEFAULT '{}', \
      created_at TEXT NOT NULL, updated_at TEXT NOT NULL)",
@@ -42,6 +42,8 @@ const SCHEMA: [&str; 19] = [
     // A session that is made another's is over for the one who had it.
     "CREATE TRIGGER IF NOT EXISTS _alyx_sessions_moved AFTER UPDATE OF id, user_id ON _alyx_sessions BEGIN \
      INSERT INTO _alyx_auth_events (user_id, session_id) VALUES (old.user_id, old.id); END",
+    // Anonymous accounts by their last use.
+    "CREATE INDEX IF NOT EXISTS _alyx_users_anonymous ON _alyx_users (updated_at) WHERE role = 'anonymous'",
     // Second factors, and the last step of time whose code was used. Asked for once they are confirmed.
     "CREATE TABLE IF NOT EXISTS _alyx_second_factors (\
      user_id TEXT PRIMARY KEY NOT NULL REFERENCES _alyx_users (id) ON DELETE CASCADE, secret TEXT NOT NULL, \
@@ -56,6 +58,9 @@ const SCHEMA: [&str; 19] = [
     "CREATE INDEX IF NOT EXISTS _alyx_auth_challenges_by_end ON _alyx_auth_challenges (expires_at)",
     "CREATE INDEX IF NOT EXISTS _alyx_auth_challenges_by_user ON _alyx_auth_challenges (user_id, expires_at)",
 ];
+
+/// The role of accounts whose owner has not said who they are.
+pub(super) const ANONYMOUS: &str = "anonymous";
 
 /// Columns of an account, as [`User::read`] takes them.
 pub(super) const USER: &str = "u.id, u.email, u.verified, u.role, u.metadata, u.created_at, u.updated_at";

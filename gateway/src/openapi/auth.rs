@@ -99,6 +99,7 @@ pub(super) fn add(paths: &mut Map<String, Json>, operations: &mut Operations) {
     add_signing_in(paths, operations);
     add_own_account(paths, operations);
     add_mails(paths, operations);
+    add_anonymous(paths, operations);
     super::second_factor::add(paths, operations);
     super::oauth::add(paths, operations);
     let mut keys = operations.fixed("getSigningKeys", "auth", "Get the public keys that check tokens");
@@ -178,6 +179,37 @@ fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
         json!({"post": refresh.describe(operations)}),
     );
     paths.insert("/api/auth/logout".to_owned(), json!({"post": logout}));
+}
+
+fn add_anonymous(paths: &mut Map<String, Json>, operations: &mut Operations) {
+    let text = json!({"type": "string"});
+    let begin = Operation {
+        id: "registerAnonymously",
+        summary: "Make an account without an address and sign in",
+        body: Some(json!({"type": "object", "properties": {"metadata": {"type": "object"}}})),
+        reply: (201, "It is signed in.", Some(reference("SignedIn"))),
+        errors: &[400, 403, 429, 503],
+        signed_in: false,
+    };
+    let mut begin = begin.describe(operations);
+    begin["requestBody"]["required"] = json!(false);
+    let credentials = json!({
+        "type": "object",
+        "required": ["email", "password"],
+        "properties": {"email": {"type": "string", "format": "email"}, "password": text}
+    });
+    let upgrade = Operation {
+        id: "upgradeAccount",
+        summary: "Give the own anonymous account an address and a password",
+        body: Some(credentials),
+        reply: (200, "The account, with the same id.", Some(reference("Account"))),
+        errors: &[400, 401, 403, 409, 429, 503],
+        signed_in: true,
+    };
+    let upgrade = upgrade.describe(operations);
+    let path = "/api/auth/anonymous";
+    paths.insert(path.to_owned(), json!({"post": begin}));
+    paths.insert(format!("{path}/upgrade"), json!({"post": upgrade}));
 }
 
 fn add_mails(paths: &mut Map<String, Json>, operations: &mut Operations) {
@@ -269,17 +301,18 @@ fn add_own_account(paths: &mut Map<String, Json>, operations: &mut Operations) {
         account,
         &[401, 503][..],
     );
-    let password = json!({"type": "object", "required": ["password"], "properties": {"password": text}});
-    let gone = (204, "It is gone.", None);
+    let owner = json!({"type": "object", "properties": {"password": text, "code": text}});
     let errors = &[400, 401, 429, 503][..];
     let delete = own(
         "deleteAccount",
         "Remove the own account",
-        Some(password),
-        gone,
-        errors,
+        Some(owner),
+        (204, "It is gone.", None),
+        &[400, 401, 403, 429, 503],
     );
-    let own_account = json!({"get": me.describe(operations), "delete": delete.describe(operations)});
+    let mut delete = delete.describe(operations);
+    delete["requestBody"]["required"] = json!(false);
+    let own_account = json!({"get": me.describe(operations), "delete": delete});
     paths.insert("/api/auth/me".to_owned(), own_account);
     let passwords = json!({
         "type": "object",

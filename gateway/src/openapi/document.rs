@@ -65,7 +65,7 @@ const FAILURES: [(u16, &str, &str); 12] = [
 ];
 
 /// Operation ids that belong to the API itself.
-const FIXED_OPERATIONS: [&str; 58] = [
+const FIXED_OPERATIONS: [&str; 60] = [
     "listFunctions",
     "getFunctionStats",
     "reloadFunctions",
@@ -91,6 +91,8 @@ const FIXED_OPERATIONS: [&str; 58] = [
     "verifyEmail",
     "requestPasswordReset",
     "answerChallenge",
+    "registerAnonymously",
+    "upgradeAccount",
     "confirmSecondFactor",
     "enrolSecondFactor",
     "getSecondFactor",

@@ -107,10 +107,10 @@ fn accounts_are_listed_where_somebody_can_sign_in() {
             .into_iter()
             .map(crate::route::Route::template);
         let all: Vec<&str> = routes.filter(|path| path.starts_with("/api/auth/")).collect();
-        assert_eq!(all.len(), 26);
+        assert_eq!(all.len(), 28);
         all.into_iter().filter(|path| paths.contains_key(*path)).count()
     };
-    assert_eq!((listed(true), listed(false)), (26, 0));
+    assert_eq!((listed(true), listed(false)), (28, 0));
 }
 
 /// Every value under `key`, however deep.

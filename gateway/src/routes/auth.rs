@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Context;
+use super::second_factor::{own, shown};
 use crate::app::AppState;
 use crate::auth::{
-    Admission, Credentials, Device, MailProof, Purpose, Registration, bearer, no_such_session, read,
+    Admission, Beginning, Credentials, Device, MailProof, Purpose, Registration, bearer, no_such_session,
+    read,
 };
 use crate::envelope::{self, Reply};
 use crate::route::decode;
@@ -32,12 +34,6 @@ struct PasswordRequest {
     current_password: String,
     #[serde(default)]
     new_password: String,
-}
-
-#[derive(Deserialize)]
-struct DeleteRequest {
-    #[serde(default)]
-    password: String,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +69,33 @@ pub(super) async fn register(context: Context<'_>, parts: &Parts, body: Body) ->
         Registration::Unverified { .. } => StatusCode::ACCEPTED,
     };
     Ok(private(status, &registration))
+}
+
+pub(super) async fn register_anonymously(context: Context<'_>, parts: &Parts, body: Body) -> Result<Reply> {
+    let body = context.small_body(&parts.headers, body).await?;
+    let beginning = if body.is_empty() {
+        Beginning::default()
+    } else {
+        read(&body)?
+    };
+    let (auth, device) = (&context.app.auth, device(context, parts));
+    let admission = auth
+        .register_anonymously(beginning, &device, context.deadline())
+        .await?;
+    Ok(private(StatusCode::CREATED, &admission))
+}
+
+pub(super) async fn upgrade(context: Context<'_>, parts: &Parts, body: Body) -> Result<Reply> {
+    let (account, session) = context.identity.account()?;
+    let body = context.small_body(&parts.headers, body).await?;
+    let (credentials, device) = (Credentials::read(&body)?, device(context, parts));
+    let own = own((&account.id, session), &device);
+    let user = context
+        .app
+        .auth
+        .upgrade(own, credentials, context.deadline())
+        .await?;
+    Ok(private(StatusCode::OK, &user))
 }
 
 pub(super) async fn login(context: Context<'_>, parts: &Parts, body: Body) -> Result<Reply> {
@@ -179,12 +202,14 @@ pub(super) async fn change_password(context: Context<'_>, parts: &Parts, body: B
 }
 
 pub(super) async fn delete_account(context: Context<'_>, parts: &Parts, body: Body) -> Result<Reply> {
-    let (account, _) = context.identity.account()?;
-    let body = context.small_body(&parts.headers, body).await?;
-    let request: DeleteRequest = read(&body)?;
+    let (account, session) = context.identity.account()?;
+    let shown = shown(&context.small_body(&parts.headers, body).await?)?;
     let device = device(context, parts);
-    let auth = &context.app.auth;
-    auth.delete_account(&account.id, request.password, &device, context.deadline())
+    let own = own((&account.id, session), &device);
+    context
+        .app
+        .auth
+        .delete_account(own, shown, context.deadline())
         .await?;
     Ok(envelope::empty(StatusCode::NO_CONTENT))
 }

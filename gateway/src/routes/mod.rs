@@ -162,6 +162,8 @@ pub(crate) async fn dispatch(context: Context<'_>, request: Request<Body>) -> Re
         Route::Function | Route::FunctionReload => functions::describe(context, matched.first),
         Route::AuthStatus => auth::status(context).await,
         Route::AuthRegister => auth::register(context, &parts, body).await,
+        Route::AuthAnonymous => auth::register_anonymously(context, &parts, body).await,
+        Route::AuthUpgrade => auth::upgrade(context, &parts, body).await,
         Route::AuthLogin => auth::login(context, &parts, body).await,
         Route::AuthRefresh => auth::refresh(context, &parts, body).await,
         Route::AuthLogout => auth::logout(context, &parts, body).await,

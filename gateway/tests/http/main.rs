@@ -6,6 +6,7 @@
 )]
 
 mod accounts;
+mod anonymous;
 mod batches;
 mod connections;
 mod described;

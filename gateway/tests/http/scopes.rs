@@ -180,6 +180,13 @@ const ROWS: &[Row] = &[
     ("/api/realtime", "GET", "/api/realtime", Scopes(&["read:notes"])),
     ("/api/auth/status", "GET", "/api/auth/status", Anybody),
     ("/api/auth/register", "POST", "/api/auth/register", Anybody),
+    ("/api/auth/anonymous", "POST", "/api/auth/anonymous", Anybody),
+    (
+        "/api/auth/anonymous/upgrade",
+        "POST",
+        "/api/auth/anonymous/upgrade",
+        Accounts,
+    ),
     ("/api/auth/login", "POST", "/api/auth/login", Anybody),
     ("/api/auth/refresh", "POST", "/api/auth/refresh", Anybody),
     ("/api/auth/logout", "POST", "/api/auth/logout", Anybody),

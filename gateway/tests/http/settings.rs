@@ -51,10 +51,12 @@ macro_rules! settings {
     };
 }
 
-fn settings() -> [Setting; 15] {
+fn settings() -> [Setting; 16] {
     settings! {
         "auth.allow_registration": |setup| setup.config.auth.allow_registration = false
             => |site, _on| code(site, "POST", "/api/auth/register", &new("closed@x.io", GOOD)).await == "REGISTRATION_CLOSED";
+        "auth.allow_anonymous": |setup| setup.config.auth.allow_anonymous = true
+            => |site, _on| code(site, "POST", "/api/auth/anonymous", &json!({})).await != "ANONYMOUS_DISABLED";
         "auth.require_verification": |setup| setup.config.auth.require_verification = true => |site, _on| {
             site.insert("unverified@x.io", false).await;
             code(site, "POST", "/api/auth/login", &new("unverified@x.io", PASSWORD)).await == "EMAIL_NOT_VERIFIED"

@@ -125,6 +125,18 @@ pub(super) static KEYS: &[Key] = &[
         "Let anybody register.",
     ),
     live(
+        "auth.allow_anonymous",
+        "false",
+        Kind::Bool(|c, _, v| c.auth.allow_anonymous = v),
+        "Let anybody have an account with the role `anonymous`, without an address, that can become a real one.",
+    ),
+    live(
+        "auth.anonymous_ttl",
+        "720h",
+        duration(SECOND, |c, _, v| c.auth.anonymous_ttl = v),
+        "How long an anonymous account lasts without being used; at least `auth.jwt.access_ttl`.",
+    ),
+    live(
         "auth.require_verification",
         "false",
         Kind::Bool(|c, _, v| c.auth.require_verification = v),

@@ -220,6 +220,8 @@ fn blank_auth() -> Auth {
         register_limit: never,
         mail_limit: never,
         allow_registration: false,
+        allow_anonymous: false,
+        anonymous_ttl: Duration::ZERO,
         require_verification: false,
         second_factor_issuer: String::new(),
         oauth: BTreeMap::new(),
