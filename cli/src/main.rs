@@ -29,6 +29,9 @@ use crate::args::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(code) = alyx_sandbox::entered() {
+        return code;
+    }
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Dev(serve) => process::run(&serve, process::Mode::Dev),

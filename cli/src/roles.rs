@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alyx_bus::Bus;
-use alyx_config::{Config, process_env};
+use alyx_config::{Config, FunctionSandbox, process_env};
 use alyx_control_plane::{ControlPlane, Options as ControlOptions};
 use alyx_core::{Clock, Error, Result, SystemClock};
-use alyx_function_worker::{FunctionWorker, PoolOptions, WorkerOptions};
+use alyx_function_worker::{FunctionWorker, PoolOptions, SandboxMode, SandboxOptions, WorkerOptions};
 use alyx_gateway::{Gateway, GatewayParts};
 use alyx_operators::Operators;
 use alyx_realtime_node::{Limits, NodeParts, RealtimeNode};
@@ -69,7 +69,12 @@ impl Roles {
             let options = worker_options(&config, state.clone(), state_dir.join("runtimes"));
             FunctionWorker::start(options, for_functions.clone())
         });
-        checks.extend(worker.iter().map(|worker| Arc::clone(worker) as SharedCheck));
+        if let Some(worker) = &worker {
+            if config.functions.sandbox == FunctionSandbox::Strict {
+                worker.sandboxed().await?;
+            }
+            checks.push(Arc::clone(worker) as SharedCheck);
+        }
         let operators = Arc::new(Operators::new(store.clone(), Arc::clone(&clock)));
         let gateway = Gateway::bind(GatewayParts {
             config,
@@ -134,6 +139,15 @@ pub(crate) fn worker_options(config: &Config, state: StateWatch, runtime_dir: Pa
         python: pool(Runtime::Python),
         go: pool(Runtime::Go),
         memory_mib: config.functions.memory_limit,
+        sandbox: SandboxOptions {
+            mode: match config.functions.sandbox {
+                FunctionSandbox::Auto => SandboxMode::Auto,
+                FunctionSandbox::Strict => SandboxMode::Strict,
+                FunctionSandbox::Off => SandboxMode::Off,
+            },
+            // This very binary, also where its file has been replaced by a newer one meanwhile.
+            launcher: PathBuf::from("/proc/self/exe"),
+        },
         ..WorkerOptions::new(state, runtime_dir)
     }
 }

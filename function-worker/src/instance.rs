@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::StartError;
 use crate::frame::{FrameType, encode_head};
-use crate::logs::CallLog;
+use crate::logs::{CallLog, one_line};
 use crate::outbox::Outbox;
 use crate::schedule::Slot;
 use crate::stem::{Stem, limit_memory};
@@ -146,6 +146,7 @@ pub(crate) async fn load(
     let mut frame = BytesMut::with_capacity(meta.len() + 64);
     encode_head(&mut frame, FrameType::Load, 0, 0, |out| out.put_slice(&meta));
     limit_memory(stem.pid, function.memory_mib);
+    stem.show(crate::sandbox::code(&function)).await?;
     let loading = async {
         tokio::io::AsyncWriteExt::write_all_buf(&mut stem.socket, &mut frame).await?;
         loop {
@@ -188,8 +189,8 @@ fn load_error(meta: &[u8]) -> Arc<str> {
     match serde_json::from_slice::<Words>(meta) {
         Ok(words) => {
             tracing::warn!(
-                message = words.message,
-                stack = words.stack,
+                message = &*one_line(&words.message),
+                stack = words.stack.as_deref().map(one_line).as_deref(),
                 "a function's code does not load"
             );
             words.message.into()
@@ -204,7 +205,7 @@ pub(crate) fn trace_line(function: &str, body: &[u8]) {
         tracing::info!(
             function,
             level = entry.level,
-            message = entry.message,
+            message = &*one_line(&entry.message),
             "function log"
         );
     }
@@ -317,6 +318,7 @@ impl Instance {
         let request_id = &origin.request_id;
         trace::sync_within(origin.trace, || {
             for LogEntry { level, message, .. } in logs {
+                let message = &*one_line(&message);
                 tracing::info!(function = self.function.name, %request_id, level, message, "function log");
             }
         });

@@ -16,7 +16,8 @@ pub(crate) struct Recipe {
     pub(crate) title: &'static str,
     /// Looked up in `PATH` where no binary is named.
     pub(crate) program: &'static str,
-    /// Arguments that make it print its version and, on the next line, the path of its binary.
+    /// Arguments that make it print, line by line, its version, the path of its binary, and folders that it is spread
+    /// over.
     pub(crate) probe: &'static [&'static str],
     /// The oldest version, as (major, minor).
     pub(crate) oldest: (u64, u64),
@@ -45,6 +46,8 @@ pub(crate) struct Interpreter {
     pub(crate) version: (u64, u64),
     /// Our entry point.
     pub(crate) entry: PathBuf,
+    /// What it is made of: files and folders that its processes read.
+    pub(crate) readable: Vec<PathBuf>,
     /// A launcher that makes the process die with this one, where the machine has it.
     pub(crate) launcher: Option<&'static str>,
 }
@@ -113,14 +116,19 @@ impl Finder {
                     wanted.display()
                 )
             })?;
-        let (version, binary) = told
-            .trim()
-            .split_once('\n')
+        let mut lines = told.trim().lines();
+        let (version, binary) = lines
+            .next()
+            .zip(lines.next())
             .ok_or_else(|| format!("`{}` does not answer as {title} does; {advice}", wanted.display()))?;
         let version = parse_version(version)
             .filter(|version| *version >= recipe.oldest)
             .ok_or_else(|| format!("{title} {version} is too old; {advice}"))?;
         let binary = PathBuf::from(binary);
+        let readable = match recipe.prepare {
+            Some(_) => parts(&binary, lines.map(PathBuf::from)),
+            None => Vec::new(),
+        };
         let runtime_dir = self.runtime_dir.clone();
         let entry = tokio::task::spawn_blocking(move || install(recipe, &runtime_dir))
             .await
@@ -138,9 +146,67 @@ impl Finder {
             binary,
             version,
             entry,
+            readable,
             launcher,
         })
     }
+}
+
+/// Where libraries lie on any system.
+const LIBRARIES: [&str; 12] = [
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/local/lib64",
+    "/usr/share/nodejs",
+    "/usr/share/icu",
+    "/nix/store",
+    "/etc/ld.so.cache",
+];
+/// Links from the name of a binary to the binary itself.
+const MOST_LINKS: usize = 16;
+
+/// What an interpreter reads: its binary under each of its names, its own libraries and those of the system. Of
+/// `prefixes`, the folders that it is spread over, only the libraries, since such a folder may be somebody's home; all
+/// of it where it is a virtual environment.
+fn parts(binary: &Path, prefixes: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = LIBRARIES.iter().map(PathBuf::from).collect();
+    let mut prefixes: Vec<PathBuf> = prefixes.collect();
+    let mut name = binary.to_owned();
+    for _ in 0..MOST_LINKS {
+        found.push(name.clone());
+        let Ok(target) = std::fs::read_link(&name) else {
+            break;
+        };
+        name = name.parent().unwrap_or(Path::new("/")).join(target);
+        // Without `..` in its middle, which means nothing where the folders between are not there.
+        if let (Some(folder), Some(file)) = (name.parent(), name.file_name()) {
+            name = std::fs::canonicalize(folder)
+                .unwrap_or_else(|_| folder.to_owned())
+                .join(file);
+        }
+    }
+    let real = std::fs::canonicalize(binary).ok();
+    prefixes.extend(
+        real.iter()
+            .filter_map(|real| Some(real.parent()?.parent()?.to_owned())),
+    );
+    found.extend(real);
+    for prefix in prefixes {
+        if prefix.join("pyvenv.cfg").is_file() {
+            found.push(prefix);
+        } else {
+            found.extend(["lib", "lib64"].map(|folder| prefix.join(folder)));
+        }
+    }
+    found.retain(|path| path.is_absolute() && path.exists());
+    let mut once = std::collections::BTreeSet::new();
+    found.retain(|path| once.insert(path.clone()));
+    found
 }
 
 async fn output(command: &mut Command) -> std::io::Result<String> {

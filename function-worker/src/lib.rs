@@ -6,13 +6,12 @@
 //! - `pool` holds the processes, `schedule` decides which of them runs which call; `worker` is the seam and the
 //!   regular watch.
 //! - `figures` counts what became of the calls of each function.
+//! - `sandbox` says what processes are kept from, and finds out what the machine grants of that.
 //! - `grpc` serves gateways in other processes.
 //!
 //! **Invariants.** A process loads once and is never used for another function or version. A call ends exactly
 //! once, and whatever ends it gives its place back. The code of a function holds no credential: what it asks of
 //! `ctx.db` is answered with the authority of the call it asks in.
-//!
-//! Functions share the machine's user, files and network with the server; stronger walls are not this crate's.
 
 mod failure;
 mod figures;
@@ -28,11 +27,13 @@ mod options;
 mod outbox;
 mod pool;
 mod python;
+mod sandbox;
 mod schedule;
 mod stem;
 mod supervise;
 mod worker;
 
+pub use alyx_sandbox::Wall;
 pub use grpc::{Dispatcher, WorkerServer};
-pub use options::{PoolOptions, WorkerOptions};
+pub use options::{PoolOptions, SandboxMode, SandboxOptions, WorkerOptions};
 pub use worker::FunctionWorker;

@@ -77,6 +77,20 @@ pub(crate) fn parse(body: &[u8]) -> Option<LogEntry> {
     })
 }
 
+/// `text` as one line of the server's own log: what is not to be seen, above all the end of a line, is escaped, so that
+/// no function can write what looks like a line of the server's.
+pub(crate) fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.contains(|c: char| c.is_control()) {
+        return text.into();
+    }
+    let shown = text.chars().flat_map(|c| {
+        let escaped = c.is_control().then(|| c.escape_default());
+        let plain = escaped.is_none().then_some(c);
+        escaped.into_iter().flatten().chain(plain)
+    });
+    shown.collect()
+}
+
 /// Cuts the bytes that a process writes into lines of bounded length.
 #[derive(Debug, Default)]
 pub(crate) struct LineCutter {
@@ -121,6 +135,20 @@ mod tests {
         assert_eq!(&lines[..2], ["one", "two"]);
         assert_eq!(lines[2].len(), MAX_LINE);
         assert_eq!(lines[3], "last");
+    }
+
+    #[test]
+    fn no_line_can_be_taken_for_one_of_the_server() {
+        for (text, expected) in [
+            ("plain, \u{e9} too", "plain, \u{e9} too"),
+            (
+                "a\n2026-01-01 ERROR alyx: forged",
+                "a\\n2026-01-01 ERROR alyx: forged",
+            ),
+            ("a\r\u{1b}[2Kb\u{85}c", "a\\r\\u{1b}[2Kb\\u{85}c"),
+        ] {
+            assert_eq!(one_line(text), expected);
+        }
     }
 
     #[test]

@@ -28,6 +28,28 @@ pub struct WorkerOptions {
     pub load_timeout: Duration,
     /// How long a call may go on after it was told to stop, before it is ended by force.
     pub grace: Duration,
+    /// What processes are kept from.
+    pub sandbox: SandboxOptions,
+}
+
+/// What processes are kept from.
+#[derive(Debug, Clone)]
+pub struct SandboxOptions {
+    /// How much of it there must be.
+    pub mode: SandboxMode,
+    /// The binary that starts them, whose `main` begins with `alyx_sandbox::entered`.
+    pub launcher: PathBuf,
+}
+
+/// How much of a sandbox there must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxMode {
+    /// None: processes reach whatever this process reaches.
+    Off,
+    /// What the machine grants.
+    Auto,
+    /// All that code nobody trusts must be kept from, the network included; nothing runs with less.
+    Strict,
 }
 
 /// Settings of one runtime's processes.
@@ -61,7 +83,7 @@ impl Default for PoolOptions {
 
 impl WorkerOptions {
     /// The defaults: those of [`PoolOptions`] for every runtime, 1,000 calls waiting, 10 MiB of return value, ten seconds
-    /// to load.
+    /// to load, no sandbox.
     pub fn new(state: StateWatch, runtime_dir: PathBuf) -> Self {
         Self {
             state,
@@ -74,6 +96,10 @@ impl WorkerOptions {
             max_output: 10 << 20,
             load_timeout: Duration::from_secs(10),
             grace: Duration::from_millis(250),
+            sandbox: SandboxOptions {
+                mode: SandboxMode::Off,
+                launcher: PathBuf::from("/proc/self/exe"),
+            },
         }
     }
 

@@ -10,7 +10,8 @@ pub(crate) static PYTHON: Recipe = Recipe {
     program: "python3",
     probe: &[
         "-c",
-        "import platform, sys; print(platform.python_version()); print(sys.executable)",
+        "import platform, sys; print(platform.python_version()); print(sys.executable); \
+         print(sys.prefix); print(sys.base_prefix)",
     ],
     oldest: (3, 9),
     advice: "install Python 3.9 or newer (https://www.python.org, or `apt install python3`)",

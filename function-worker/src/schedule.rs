@@ -25,6 +25,7 @@ use crate::instance::Instance;
 use crate::interpreter::Finder;
 use crate::options::{PoolOptions, WorkerOptions};
 use crate::pool::{Pool, Ticket, Waiter, same_code};
+use crate::sandbox::Sandbox;
 use crate::stem::Spawner;
 
 /// How long the first in line waits before its function gets one more process.
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) finder: Finder,
     pub(crate) compiler: Compiler,
     pub(crate) spawner: Option<Arc<Spawner>>,
+    pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) pool: Mutex<Pool>,
     pub(crate) counters: Counters,
     /// Told of every call that ends while the worker drains.

@@ -10,8 +10,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 
 use crate::instance::Instance;
-use crate::logs::LineCutter;
+use crate::logs::{LineCutter, one_line};
 use crate::schedule::Shared;
+use crate::stem::Kept;
 
 /// For what is left in the pipes after the process ended; a grandchild may hold them open.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -23,8 +24,8 @@ pub(crate) async fn supervise(
     shared: Arc<Shared>,
     instance: Arc<Instance>,
     mut child: Child,
-    stdout: impl AsyncRead + Unpin,
-    stderr: impl AsyncRead + Unpin,
+    (stdout, stderr): (impl AsyncRead + Unpin, impl AsyncRead + Unpin),
+    kept: Kept,
 ) {
     let stopping = shared.tasks.cancelled();
     let mut out = Pipe::new(stdout, "info");
@@ -52,6 +53,7 @@ pub(crate) async fn supervise(
         }
     };
     let _ = tokio::time::timeout(PATIENCE, rest).await;
+    drop(kept);
     let reason = instance.kill_reason().unwrap_or_else(|| {
         let status = status.ok();
         describe(status, &err.tail, instance.function.memory_mib).into()
@@ -141,7 +143,7 @@ fn attribute(instance: &Instance, level: &str, line: String) {
     tracing::info!(
         function = instance.function.name,
         level,
-        message = line,
+        message = &*one_line(&line),
         "function output"
     );
 }

@@ -1,12 +1,13 @@
 //! The worker: the seam's functions, the start of processes, the regular watch, and the end.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use alyx_core::Result;
+use alyx_sandbox::Wall;
 use alyx_service::function::{Completion, FunctionService, FunctionStats, Invocation, PoolStats};
 use alyx_service::health::{HealthCheck, Report, Status};
 use alyx_service::state::{Function, Runtime};
@@ -25,9 +26,10 @@ use crate::node::NODE;
 use crate::options::WorkerOptions;
 use crate::pool::{FunctionLoad, Pool};
 use crate::python::PYTHON;
+use crate::sandbox::Sandbox;
 use crate::schedule::{Admission, Counters, Shared};
 use crate::stem::{self, RUNTIME_MIB, Spawner, Stem};
-use crate::{link, supervise};
+use crate::{link, sandbox, supervise};
 
 /// Between two rounds of the watch.
 const ROUND: Duration = Duration::from_millis(100);
@@ -44,6 +46,7 @@ pub struct FunctionWorker {
     engines: [Arc<Shared>; Runtime::ALL.len()],
     moved: Arc<Notify>,
     figures: Figures,
+    sandbox: Arc<Sandbox>,
 }
 
 fn recipe(runtime: Runtime) -> &'static Recipe {
@@ -66,6 +69,7 @@ impl FunctionWorker {
             }
         };
         let moved = Arc::new(Notify::new());
+        let sandbox = Arc::new(Sandbox::new(options.sandbox.clone(), options.runtime_dir.clone()));
         let engines = Runtime::ALL.map(|runtime| {
             let binary = options.pool(runtime).binary.clone();
             Arc::new(Shared {
@@ -75,6 +79,7 @@ impl FunctionWorker {
                 options: options.clone(),
                 tasks: tasks.clone(),
                 spawner: spawner.clone(),
+                sandbox: Arc::clone(&sandbox),
                 pool: Mutex::new(Pool::default()),
                 counters: Counters::default(),
                 quiet: Notify::new(),
@@ -97,7 +102,17 @@ impl FunctionWorker {
             engines,
             moved,
             figures: Figures::default(),
+            sandbox,
         })
+    }
+
+    /// Finds out what the machine grants of a sandbox, which the log then says: the walls that are missing, `None` where
+    /// none are wanted.
+    ///
+    /// # Errors
+    /// `SANDBOX_UNAVAILABLE` where it is too little for strict mode.
+    pub async fn sandboxed(&self) -> Result<Option<Vec<Wall>>> {
+        self.sandbox.check().await
     }
 
     /// Waits until it is known whether there is an interpreter for every function, for at most 1.5 seconds.
@@ -345,8 +360,9 @@ impl Shared {
             concurrency: self.limits().concurrency,
             within: self.options.load_timeout,
         };
-        let (instance, stem) = instance::load(stem, function, loading).await?;
+        let (instance, mut stem) = instance::load(stem, function, loading).await?;
         self.counters.started.fetch_add(1, Ordering::Relaxed);
+        let kept = stem.take_kept();
         let Stem {
             child,
             stdout,
@@ -357,7 +373,13 @@ impl Shared {
         } = stem;
         let (reading, writing) = socket.into_split();
         let reader = link::read(Arc::clone(self), Arc::clone(&instance), reading, received);
-        let watcher = supervise::supervise(Arc::clone(self), Arc::clone(&instance), child, stdout, stderr);
+        let watcher = supervise::supervise(
+            Arc::clone(self),
+            Arc::clone(&instance),
+            child,
+            (stdout, stderr),
+            kept,
+        );
         let writer = Arc::clone(&instance);
         self.tasks.spawn_detached(reader);
         self.tasks.spawn_detached(watcher);
@@ -387,9 +409,12 @@ impl Shared {
     async fn make_stem(&self, memory_mib: u64) -> Result<Stem, StartError> {
         let interpreter = self.finder.find().await.map_err(StartError::Runtime)?;
         let spawner = self.spawner()?;
-        let command = stem::command(&interpreter, memory_mib);
-        let title = interpreter.recipe.title;
-        stem::start(spawner, command, title, self.options.load_timeout).await
+        let mut process = stem::interpreted(&interpreter, memory_mib);
+        let walls = self.sandbox.walls().await?;
+        if walls.as_ref().is_some_and(|walls| !walls.can_show()) {
+            process.readable.extend(self.all_code());
+        }
+        stem::start(spawner, process, walls.as_deref(), self.options.load_timeout).await
     }
 
     /// A process for that function and no other, with its code not loaded yet.
@@ -398,8 +423,15 @@ impl Shared {
             return self.make_stem(function.memory_mib).await;
         }
         let (interpreter, program) = self.compile(function).await?;
-        let command = go::command(&interpreter, &program, function);
-        let started = stem::start(self.spawner()?, command, "the program", self.options.load_timeout).await;
+        let process = go::process(&interpreter, &program, function);
+        let walls = self.sandbox.walls().await?;
+        let started = stem::start(
+            self.spawner()?,
+            process,
+            walls.as_deref(),
+            self.options.load_timeout,
+        )
+        .await;
         started.map_err(|error| match error {
             // What it said before it could say hello comes from the function's own `init`.
             StartError::Runtime(words) => StartError::Code(words),
@@ -435,6 +467,17 @@ impl Shared {
                 tracing::warn!(function = function.name, %error, "a function cannot run");
             }
         }
+    }
+
+    /// What the functions that there are read, and those that come may read: bundles lie beside each other.
+    fn all_code(&self) -> Vec<PathBuf> {
+        let functions = Arc::clone(&self.options.state.borrow().functions);
+        let mut paths = std::collections::BTreeSet::new();
+        for function in functions.values() {
+            paths.extend(function.root.parent().map(Path::to_owned));
+            paths.extend(sandbox::code(function));
+        }
+        paths.into_iter().collect()
     }
 
     fn spawner(&self) -> Result<&Spawner, StartError> {

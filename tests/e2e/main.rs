@@ -23,6 +23,7 @@ mod rebuild;
 mod reload;
 mod rest;
 mod rules;
+mod sandbox;
 mod second_factor;
 mod trace;
 mod transactions;

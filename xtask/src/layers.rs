@@ -31,6 +31,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("alyx-storage", Layer::Adapter),
     ("alyx-operators", Layer::Adapter),
     ("alyx-bus", Layer::Adapter),
+    ("alyx-sandbox", Layer::Adapter),
     ("alyx-service", Layer::Adapter),
     ("alyx-rpc", Layer::Adapter),
     ("alyx-cluster", Layer::Adapter),

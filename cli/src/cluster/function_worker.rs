@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use alyx_cluster::RemoteControl;
+use alyx_config::FunctionSandbox;
 use alyx_core::Result;
 use alyx_function_worker::{FunctionWorker, WorkerServer};
 use alyx_service::health::SharedCheck;
@@ -34,6 +35,9 @@ pub(super) async fn start(base: &Arc<Base>) -> Result<Box<dyn Running>> {
     let options = worker_options(config, control.watch(), base.state_dir.join("runtimes"));
     let capacity = options.slots() as u64;
     let worker = FunctionWorker::start(options, tasks.clone());
+    if config.functions.sandbox == FunctionSandbox::Strict {
+        worker.sandboxed().await?;
+    }
     let server = WorkerServer::new(Arc::clone(&worker), tasks.clone());
     let checks: Vec<SharedCheck> = vec![control.health_check(), Arc::clone(&worker) as SharedCheck];
     base.tell(Told {

@@ -22,9 +22,9 @@ pub use expand::expand;
 pub use load::{LoadOptions, Loaded, Override};
 pub use model::{
     Admin, AdminTls, Auth, Cluster, ClusterTls, Config, Cors, Database, Dev, Docs, DocsUi, Frontend,
-    FunctionRuntime, Functions, Jwt, LogFormat, LogLevel, Logging, Mail, MailLinks, Metrics, OAuthProvider,
-    PasswordPolicy, Pool, RateLimit, Realtime, Secret, Server, Smtp, SmtpTls, Storage, StorageBackend,
-    StorageKind, Turso,
+    FunctionRuntime, FunctionSandbox, Functions, Jwt, LogFormat, LogLevel, Logging, Mail, MailLinks, Metrics,
+    OAuthProvider, PasswordPolicy, Pool, RateLimit, Realtime, Secret, Server, Smtp, SmtpTls, Storage,
+    StorageBackend, StorageKind, Turso,
 };
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reference::reference_markdown;

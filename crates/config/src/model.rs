@@ -154,6 +154,8 @@ pub struct Functions {
     pub env: BTreeMap<String, Secret>,
     /// The driver that was asked for.
     pub runtime: FunctionRuntime,
+    /// How much of a sandbox functions must have.
+    pub sandbox: FunctionSandbox,
     /// Pools by runtime name (`node`, `python`, `go`); every runtime is present.
     pub pools: BTreeMap<String, Pool>,
 }
@@ -176,6 +178,17 @@ pub enum FunctionRuntime {
     Docker,
     /// Podman containers.
     Podman,
+}
+
+/// How much of a sandbox functions must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FunctionSandbox {
+    /// What the machine grants.
+    Auto,
+    /// All that code nobody trusts must be kept from; the server does not start with less.
+    Strict,
+    /// None.
+    Off,
 }
 
 /// How many instances of one runtime there are.

@@ -11,11 +11,10 @@ mod source;
 
 use std::path::Path;
 
-use alyx_service::state::Function;
-use tokio::process::Command;
-
 use crate::interpreter::{Interpreter, Recipe};
+use crate::sandbox::{self, Process};
 use crate::stem::bare_command;
+use alyx_service::state::Function;
 
 pub(crate) use cache::Compiler;
 
@@ -93,8 +92,16 @@ pub(crate) static GO: Recipe = Recipe {
 
 /// Runs a function's program. Its settings and its folder are there from the start, since package variables and `init`
 /// run before anything could be told to it.
-pub(crate) fn command(interpreter: &Interpreter, program: &Path, function: &Function) -> Command {
-    let mut command = bare_command(interpreter, program);
+pub(crate) fn process(interpreter: &Interpreter, program: &Path, function: &Function) -> Process {
+    let mut command = bare_command(program);
     command.envs(function.env.iter()).current_dir(&function.root);
-    command
+    let mut readable = sandbox::code(function);
+    readable.push(program.to_owned());
+    Process {
+        command,
+        tie: interpreter.launcher,
+        readable,
+        memory_mib: function.memory_mib,
+        title: "the program",
+    }
 }

@@ -3,7 +3,9 @@
 mod context;
 mod failures;
 mod go;
+mod hostile;
 mod pools;
 mod python;
+mod sandbox;
 mod styles;
 mod support;

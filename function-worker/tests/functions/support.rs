@@ -99,6 +99,11 @@ impl World {
         });
     }
 
+    /// Where it all is: the runtimes' files in `runtime`, code in `code`.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     pub(crate) fn remove(&self, name: &str) {
         self.change(|functions| {
             functions.remove(name);

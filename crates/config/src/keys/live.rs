@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cluster::secret;
 use super::{Key, Status};
-use crate::model::{Config, DocsUi, FunctionRuntime, LogFormat, LogLevel, Pool, Secret};
+use crate::model::{Config, DocsUi, FunctionRuntime, FunctionSandbox, LogFormat, LogLevel, Pool, Secret};
 use crate::value::{Kind, Set};
 
 pub(super) const fn live(path: &'static str, default: &'static str, kind: Kind, doc: &'static str) -> Key {
@@ -228,6 +228,23 @@ pub(super) static KEYS: &[Key] = &[
         },
         "Driver that runs functions. This version has the process driver; `docker` and `podman` are accepted \
          with a warning.",
+    ),
+    live(
+        "functions.sandbox",
+        "auto",
+        Kind::Choice {
+            words: &["auto", "strict", "off"],
+            set: |c, _, v| {
+                c.functions.sandbox = match v {
+                    "strict" => FunctionSandbox::Strict,
+                    "off" => FunctionSandbox::Off,
+                    _ => FunctionSandbox::Auto,
+                }
+            },
+        },
+        "What functions are kept from: `auto` what the machine grants, `strict` all that code nobody trusts must be \
+         kept from, the network included, or the server does not start, `off` nothing. See \
+         [Functions](functions.md#the-sandbox).",
     ),
     live(
         "functions.timeout",

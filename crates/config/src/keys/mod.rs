@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::{
-    Admin, Auth, Cluster, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime, Functions,
-    Jwt, LogFormat, LogLevel, Logging, Mail, MailLinks, Metrics, PasswordPolicy, RateLimit, Realtime, Server,
-    Storage, Transactions, Turso,
+    Admin, Auth, Cluster, Config, Cors, Database, Dev, Docs, DocsUi, Frontend, FunctionRuntime,
+    FunctionSandbox, Functions, Jwt, LogFormat, LogLevel, Logging, Mail, MailLinks, Metrics, PasswordPolicy,
+    RateLimit, Realtime, Server, Storage, Transactions, Turso,
 };
 use crate::value::{Input, Kind};
 
@@ -138,6 +138,7 @@ fn blank() -> Config {
             memory_limit: 0,
             env: BTreeMap::new(),
             runtime: FunctionRuntime::Auto,
+            sandbox: FunctionSandbox::Auto,
             pools: BTreeMap::new(),
         },
         storage: blank_storage(),
