@@ -141,7 +141,7 @@ fn find(options: &SandboxOptions, runtime_dir: &Path) -> std::result::Result<Wal
     readable.push(scratch.clone());
     let (grants, mut refused) = Grants::probe(&options.launcher, &stage, &readable)
         .map_err(|error| format!("no process can be sandboxed: {error}; see functions.sandbox"))?;
-    let cgroups = Cgroups::find(&alyx_core::new_uuid_v7().to_string());
+    let cgroups = Cgroups::find(&alyx_core::new_uuid_v7());
     for (wall, why) in [
         (Wall::Memory, cgroups.memory_refusal()),
         (Wall::Processes, cgroups.processes_refusal()),
@@ -293,7 +293,7 @@ impl Walls {
         let scratch = if self.can_show() {
             None
         } else {
-            let folder = self.scratch.join(alyx_core::new_uuid_v7().to_string());
+            let folder = self.scratch.join(alyx_core::new_uuid_v7());
             std::fs::create_dir(&folder)?;
             let scratch = Scratch(folder.clone());
             let open = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o1777);
