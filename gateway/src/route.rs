@@ -457,16 +457,7 @@ impl<'a> Matched<'a> {
             (Some("auth"), Some("oauth"), Some(name)) if !name.is_empty() => Route::AuthOAuth,
             (Some("auth"), Some("identities"), Some(name)) if !name.is_empty() => Route::AuthIdentity,
             (Some("auth"), Some("sessions"), Some(id)) if !id.is_empty() => Route::AuthSession,
-            (Some("admin"), Some("login"), None) => Route::AdminLogin,
-            (Some("admin"), Some("logout"), None) => Route::AdminLogout,
-            (Some("admin"), Some("operators"), None) => Route::AdminOperators,
-            (Some("admin"), Some("operators"), Some(who)) if !who.is_empty() => Route::AdminOperator,
-            (Some("admin"), Some("tokens"), None) => Route::AdminTokens,
-            (Some("admin"), Some("tokens"), Some(name)) if !name.is_empty() => Route::AdminToken,
-            (Some("admin"), Some("logs"), None) => Route::AdminLogs,
-            (Some("admin"), Some("logs"), Some("stats")) => Route::AdminLogStats,
-            (Some("admin"), Some("logs"), Some("clear")) => Route::AdminLogClear,
-            (Some("admin"), Some("second-factors"), Some(who)) if !who.is_empty() => Route::AdminSecondFactor,
+            (Some("admin"), Some(name), rest) => of_admin(name, rest),
             (Some("config"), None, None) => Route::Config,
             (Some("openapi.json"), None, None) => Route::OpenApi,
             (Some("docs"), _, _) => Route::ApiDocs,
@@ -477,6 +468,22 @@ impl<'a> Matched<'a> {
             first: first.unwrap_or_default(),
             second: second.unwrap_or_default(),
         }
+    }
+}
+
+fn of_admin(name: &str, rest: Option<&str>) -> Route {
+    match (name, rest) {
+        ("login", None) => Route::AdminLogin,
+        ("logout", None) => Route::AdminLogout,
+        ("operators", None) => Route::AdminOperators,
+        ("operators", Some(who)) if !who.is_empty() => Route::AdminOperator,
+        ("tokens", None) => Route::AdminTokens,
+        ("tokens", Some(name)) if !name.is_empty() => Route::AdminToken,
+        ("logs", None) => Route::AdminLogs,
+        ("logs", Some("stats")) => Route::AdminLogStats,
+        ("logs", Some("clear")) => Route::AdminLogClear,
+        ("second-factors", Some(who)) if !who.is_empty() => Route::AdminSecondFactor,
+        _ => Route::UnknownApi,
     }
 }
 
