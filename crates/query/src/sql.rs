@@ -480,6 +480,9 @@ impl<'c> Writer<'c> {
     ///
     /// `with_nulls`: rows where the first key is null are meant too, if they come after.
     fn after(&mut self, sort: &[SortKey], key: &[Value], with_nulls: bool) {
+        if self.after_in_one(sort, key, with_nulls) {
+            return;
+        }
         let ([first, sort @ ..], [value, key @ ..]) = (sort, key) else {
             return self.push("0");
         };
@@ -526,6 +529,36 @@ impl<'c> Writer<'c> {
         self.push(" AND ");
         self.after(sort, key, true);
         self.push("))");
+    }
+
+    /// [`Self::after`] as one comparison of rows, `(a, b) > (?1, ?2)`, where all keys go one way and no null takes
+    /// part: SQLite starts right at the row in an index of those columns, however many rows share its `a`
+    /// (<https://www.sqlite.org/rowvalue.html>). `false`, and nothing is written, elsewhere.
+    fn after_in_one(&mut self, sort: &[SortKey], key: &[Value], with_nulls: bool) -> bool {
+        let count = sort.len().min(key.len());
+        let (sort, key) = (&sort[..count], &key[..count]);
+        let one_way = sort.iter().all(|one| one.descending == sort[0].descending);
+        let no_null = sort.iter().enumerate().all(|(position, one)| {
+            // A null in the first column fails the comparison, which is right unless nulls follow.
+            let left_out = position == 0 && !(with_nulls && one.descending);
+            left_out || !self.collection.fields[one.field].nullable
+        });
+        if count < 2 || !one_way || !no_null || key.iter().any(Value::is_null) {
+            return false;
+        }
+        for (position, one) in sort.iter().enumerate() {
+            self.push(if position == 0 { "(" } else { ", " });
+            self.column(one.field);
+        }
+        self.push(if sort[0].descending { ") < (" } else { ") > (" });
+        for (position, value) in key.iter().enumerate() {
+            if position > 0 {
+                self.push(", ");
+            }
+            self.param(value.clone());
+        }
+        self.push(")");
+        true
     }
 
     /// Nulls are first when ascending, so all the rest comes after them; descending, nothing does.

@@ -401,6 +401,32 @@ collections:
     }
 }
 
+/// A page begins right at its row, not at the first of those that share its time.
+#[test]
+fn a_page_after_a_cursor_skips_the_rows_that_share_its_key() {
+    let source = "
+collections:
+  posts:
+    fields:
+      id: {type: string, primary: true}
+      made: {type: timestamp, index: true}
+";
+    let schema = alyx_schema::parse(source, "schema.yaml")
+        .expect("the schema is right")
+        .schema;
+    let posts = schema.collection("posts").expect("declared");
+    let database = Database::new(posts, true);
+    for (sort, sign) in [("made", '>'), ("-made", '<')] {
+        let mut params = ListParams::parse(posts, &format!("sort={sort}")).expect("sound");
+        params.after = Some(vec![Value::text("2026-01-01T00:00:00.000Z"), Value::text("m")]);
+        let statement = params.select();
+        let explained = Statement::new(format!("EXPLAIN QUERY PLAN {}", statement.sql), statement.params);
+        let plan = database.run(&explained);
+        let plan = plan[0][3].as_text().expect("a plan");
+        assert!(plan.contains(&format!("(made,id){sign}(?,?)")), "{sort}: {plan}");
+    }
+}
+
 const INDEXED: &str = "
 collections:
   order-notes:
