@@ -396,7 +396,7 @@ fn new_index(plan: &mut Plan, path: &str, before: &Collection, after: &Collectio
             checked: true,
             rewrites: false,
         };
-        plan.refuse(&after.name, refused, remedy::unique_index(after, index));
+        plan.refuse(&after.name, refused, remedy::unique_index(before, after, index));
     } else {
         let description = format!("new index `{name}`");
         plan.safe(path, description, Some(concern::documents(&after.name)));

@@ -11,7 +11,9 @@ pub(super) fn dropped(plan: &mut Plan, path: &str, before: &Collection, field: &
     let renamed = after
         .fields
         .iter()
-        .find(|new| new.kind == field.kind && before.field(&new.name).is_none() && !taken(&new.name));
+        .filter(|new| new.kind == field.kind && before.field(&new.name).is_none())
+        // A rename alone would leave nulls where there may be none.
+        .find(|new| (new.nullable || !field.nullable) && !taken(&new.name));
     let remedy = match renamed {
         Some(new) => remedy::renamed_field(&before.name, name, &new.name),
         None => remedy::dropped_field(&before.name, name),
@@ -199,7 +201,7 @@ fn refuse_changes(
                 loses,
             ),
             concern::missing(name.0, name.1),
-            remedy::required(after, new),
+            remedy::required(after, old, new),
         );
     }
     if new.unique && !old.unique && !new.primary && !old.primary {

@@ -4,7 +4,7 @@
 use super::Ends;
 use super::convert::{converted, is_lossless, keeps_values, sample};
 use crate::ddl::{self, quote};
-use crate::model::{Collection, Field, FieldType, Index, Reference, Schema};
+use crate::model::{Collection, DefaultValue, Field, FieldType, Index, Reference, Schema};
 
 /// The way to carry out one refused step.
 #[derive(Debug, Clone, Default)]
@@ -132,14 +132,26 @@ pub(super) fn converted_field(collection: &Collection, old: &Field, new: &Field)
 }
 
 /// A field that must no longer be null.
-pub(super) fn required(collection: &Collection, field: &Field) -> Remedy {
-    let name = quote(&field.name);
-    let sql = format!(
-        "UPDATE {} SET {name} = {} WHERE {name} IS NULL",
-        quote(&collection.name),
-        sample(field)
-    );
-    Remedy::new(format!("require_{}_{}", collection.name, field.name), [sql])
+pub(super) fn required(collection: &Collection, old: &Field, field: &Field) -> Remedy {
+    let (table, name, value) = (quote(&collection.name), quote(&field.name), sample(field));
+    let storage = ddl::storage_type(field.kind);
+    // What does not keep its values has been converted by an operation before this one.
+    let is_converted_later = ddl::storage_type(old.kind) != storage && keeps_values(old.kind, field.kind);
+    let statements = if !is_converted_later {
+        vec![format!(
+            "UPDATE {table} SET {name} = {value} WHERE {name} IS NULL"
+        )]
+    } else {
+        // The value need not fit into the column as it is.
+        let filled = quote(&format!("{}_new", field.name));
+        vec![
+            format!("ALTER TABLE {table} ADD COLUMN {filled} {storage}"),
+            format!("UPDATE {table} SET {filled} = coalesce({name}, {value})"),
+            format!("ALTER TABLE {table} DROP COLUMN {name}"),
+            format!("ALTER TABLE {table} RENAME COLUMN {filled} TO {name}"),
+        ]
+    };
+    Remedy::new(format!("require_{}_{}", collection.name, field.name), statements)
         .advice(format!("leave `{}` nullable", field.name))
 }
 
@@ -147,7 +159,7 @@ pub(super) fn required(collection: &Collection, field: &Field) -> Remedy {
 pub(super) fn filled(ends: &Ends, collection: &Collection, field: &Field, advice: String) -> Remedy {
     let (table, name) = (quote(&collection.name), quote(&field.name));
     let value = match &field.references {
-        Some(reference) if has_target(ends, reference) => any(reference),
+        Some(reference) if has_target(ends, reference) => any(ends, reference, field),
         Some(_) => sample(field),
         None if field.unique => numbered(field),
         None => sample(field),
@@ -221,28 +233,37 @@ pub(super) fn made_unique(before: &Collection, after: &Collection) -> Vec<String
         let new = !super::has_index(before, after, index);
         index.unique && (new || index.fields.iter().any(|&field| changed(&after.fields[field])))
     });
-    let indexes = indexes.map(|index| unrepeated(after, index));
+    let indexes = indexes.map(|index| unrepeated(before, after, index));
     fields.chain(indexes).collect()
 }
 
 /// A new unique index.
-pub(super) fn unique_index(collection: &Collection, index: &Index) -> Remedy {
+pub(super) fn unique_index(before: &Collection, collection: &Collection, index: &Index) -> Remedy {
     Remedy::new(
         format!("unique_{}_{}", collection.name, index.name),
-        [unrepeated(collection, index)],
+        [unrepeated(before, collection, index)],
     )
     .advice(format!("take `unique` off the index `{}`", index.name))
     .note("of documents that share the values, all but the first are deleted")
 }
 
-/// What leaves one document of those that share the values of an index.
-fn unrepeated(collection: &Collection, index: &Index) -> String {
+/// What leaves one document of those that share the values of an index. A field that is new and has a default is added
+/// afterwards, with one value for all documents: its name would mean something else here, such as SQLite's `rowid`.
+fn unrepeated(before: &Collection, collection: &Collection, index: &Index) -> String {
+    let added = |field: &Field| {
+        let default = matches!(field.default, Some(DefaultValue::Literal(_) | DefaultValue::Now));
+        (default || field.on_update_now) && before.field(&field.name).is_none()
+    };
     let table = quote(&collection.name);
     let fields = index
         .fields
         .iter()
-        .filter_map(|&position| collection.fields.get(position));
+        .filter_map(|&position| collection.fields.get(position))
+        .filter(|field| !added(field));
     let names: Vec<String> = fields.map(|field| quote(&field.name)).collect();
+    if names.is_empty() {
+        return format!("DELETE FROM {table} WHERE _rowid_ NOT IN (SELECT min(_rowid_) FROM {table})");
+    }
     format!(
         "DELETE FROM {table} WHERE _rowid_ NOT IN (SELECT min(_rowid_) FROM {table} GROUP BY {}) AND {} IS NOT NULL",
         names.join(", "),
@@ -409,11 +430,21 @@ fn is_random(kind: FieldType) -> bool {
     matches!(kind, FieldType::Uuid | FieldType::Id)
 }
 
-/// Some document that a required reference can refer to.
-fn any(reference: &Reference) -> String {
-    format!(
+/// Some document that `field` can refer to. Where the keys are still to be converted it is made to fit at least, for what
+/// points every reference at something afterwards.
+fn any(ends: &Ends, reference: &Reference, field: &Field) -> String {
+    let one = format!(
         "(SELECT {} FROM {} LIMIT 1)",
         quote(&reference.field),
         quote(&reference.collection)
-    )
+    );
+    let storage = ddl::storage_type(field.kind);
+    let key = ends
+        .from
+        .collection(&reference.collection)
+        .and_then(|target| target.field(&reference.field));
+    if key.is_some_and(|(_, key)| ddl::storage_type(key.kind) != storage) {
+        return format!("CAST({one} AS {storage})");
+    }
+    one
 }

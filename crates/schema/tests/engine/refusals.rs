@@ -145,3 +145,28 @@ fn proposed_migrations_have_numbers_of_their_own() {
         ]
     );
 }
+
+#[test]
+fn what_is_proposed_fits_the_table_as_it_is() {
+    let check = |from: &str, to: &str, sql: &str| {
+        let wrap = |fields: &str| schema(&format!("collections: {{c: {fields}}}"));
+        let plan = plan(&wrap(from), &wrap(to));
+        let step = plan.refused().next().expect("refused");
+        let Verdict::Refused { remedy, .. } = &step.verdict else {
+            panic!("{step:?}");
+        };
+        assert!(remedy.contains(sql), "{remedy}");
+    };
+    // A fraction does not fit into a column of whole numbers, which it still is then.
+    check(
+        "{fields: {n: {type: int, nullable: true}}}",
+        "{fields: {n: {type: float, default: 0.5}}}",
+        "SET \"n_new\" = coalesce(\"n\", 0.5)",
+    );
+    // A field that is added later is no column yet, and SQLite has a `rowid` of its own.
+    check(
+        "{fields: {a: {type: string}}}",
+        "{fields: {a: {type: string}, rowid: {type: int, default: 0}}, indexes: [{name: both, fields: [a, rowid], unique: true}]}",
+        "GROUP BY \"a\")",
+    );
+}
