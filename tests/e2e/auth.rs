@@ -160,7 +160,7 @@ collections:
       text: {type: string}
     rules:
       create: auth.role != null && data.owner == auth.id
-      read: owner == auth.id
+      read: doc.owner == auth.id
   posts:
     fields:
       text: {type: string}
