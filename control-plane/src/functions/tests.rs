@@ -187,15 +187,18 @@ fn a_folder_with_an_index_is_a_function() {
     assert_eq!(scan.functions["report"].runtime, Runtime::Python);
 }
 
+/// Of these files those functions are served, and one notice says so.
+fn one_notice(files: &[(&str, &str)], served: &[&str], expected: &str) {
+    let scan = project(files).scan();
+    assert_eq!(names(&scan), served, "{files:?}");
+    let found = notices(&scan);
+    assert_eq!(found.len(), 1, "{files:?}: {found:?}");
+    assert!(found[0].contains(expected), "{files:?}: {found:?}");
+}
+
 #[test]
 fn what_is_not_served_is_named() {
-    let check = |files: &[(&str, &str)], served: &[&str], expected: &str| {
-        let scan = project(files).scan();
-        assert_eq!(names(&scan), served, "{files:?}");
-        let found = notices(&scan);
-        assert_eq!(found.len(), 1, "{files:?}: {found:?}");
-        assert!(found[0].contains(expected), "{files:?}: {found:?}");
-    };
+    let check = one_notice;
     check(
         &[("a.py", ""), ("a.js", ""), ("b.py", "")],
         &["b"],

@@ -60,7 +60,7 @@ fn refusals(route: Route, subject: &Subject<'_>) -> Option<(&'static [u16], Json
         Requirement::Operator(_) => Some((&[401, 403], operators)),
         Requirement::OperatorOrDev(_) if subject.development => Some((&[401], anybody())),
         Requirement::OperatorOrDev(_) => Some((&[401, 403], operators)),
-        // Those of accounts say it themselves.
-        Requirement::Anybody | Requirement::Account => None,
+        Requirement::Account => Some((&[401], json!([{"bearer": []}]))),
+        Requirement::Anybody => None,
     }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::document::{Operations, failures, json_body, json_reply};
+use super::document::Operations;
+use super::operation::Operation;
 use super::schemas::reference;
 
 /// Schemas of this module, by name.
@@ -69,33 +70,6 @@ pub(super) fn shared() -> Vec<(&'static str, Json)> {
     ]
 }
 
-/// An operation of operators. That it is refused to others is said by the route table.
-struct Operation {
-    id: &'static str,
-    summary: &'static str,
-    body: Option<Json>,
-    reply: (u16, &'static str, Option<Json>),
-    errors: &'static [u16],
-}
-
-impl Operation {
-    fn describe(self, operations: &mut Operations) -> Json {
-        let mut described = operations.fixed(self.id, "admin", self.summary);
-        if let Some(body) = self.body {
-            described["requestBody"] = json_body(&body, true);
-        }
-        let (status, description, schema) = self.reply;
-        let reply = schema.map_or_else(
-            || json!({"description": description}),
-            |schema| json_reply(description, &schema),
-        );
-        let mut replies = Map::from_iter([(status.to_string(), reply)]);
-        replies.extend(failures(self.errors));
-        described["responses"] = Json::Object(replies);
-        described
-    }
-}
-
 pub(super) fn add(paths: &mut Map<String, Json>, operations: &mut Operations) {
     add_signing_in(paths, operations);
     add_operators(paths, operations);
@@ -111,7 +85,7 @@ fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
         reply: (200, "A token, good for 12 hours.", Some(reference("ShownToken"))),
         errors: &[400, 401, 413, 415, 429, 503],
     };
-    let login = json!({"post": login.describe(operations)});
+    let login = json!({"post": login.describe("admin", operations)});
     paths.insert("/api/admin/login".to_owned(), login);
     let logout = Operation {
         id: "adminLogout",
@@ -120,7 +94,7 @@ fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
         reply: (204, "It is over.", None),
         errors: &[503],
     };
-    let logout = json!({"post": logout.describe(operations)});
+    let logout = json!({"post": logout.describe("admin", operations)});
     paths.insert("/api/admin/logout".to_owned(), logout);
 }
 
@@ -151,9 +125,14 @@ fn add_operators(paths: &mut Map<String, Json>, operations: &mut Operations) {
         reply: (204, "They are over.", None),
         errors: &[400, 404, 503],
     };
-    let item = json!({"get": list.describe(operations), "post": create.describe(operations)});
+    let item =
+        json!({"get": list.describe("admin", operations), "post": create.describe("admin", operations)});
     paths.insert("/api/admin/operators".to_owned(), item);
-    let item = one("who", "E-mail address or id.", revoke.describe(operations));
+    let item = one(
+        "who",
+        "E-mail address or id.",
+        revoke.describe("admin", operations),
+    );
     paths.insert("/api/admin/operators/{who}".to_owned(), item);
 }
 
@@ -179,9 +158,10 @@ fn add_tokens(paths: &mut Map<String, Json>, operations: &mut Operations) {
         reply: (204, "It is over.", None),
         errors: &[400, 404, 503],
     };
-    let item = json!({"get": list.describe(operations), "post": create.describe(operations)});
+    let item =
+        json!({"get": list.describe("admin", operations), "post": create.describe("admin", operations)});
     paths.insert("/api/admin/tokens".to_owned(), item);
-    let item = one("name", "Name or id.", revoke.describe(operations));
+    let item = one("name", "Name or id.", revoke.describe("admin", operations));
     paths.insert("/api/admin/tokens/{name}".to_owned(), item);
 }
 
@@ -204,7 +184,7 @@ fn add_logs(paths: &mut Map<String, Json>, operations: &mut Operations) {
         reply: (200, "A page of them.", Some(entries)),
         errors: &[400],
     };
-    let mut list = list.describe(operations);
+    let mut list = list.describe("admin", operations);
     let parameters = [
         (
             "limit",
@@ -236,7 +216,7 @@ fn add_logs(paths: &mut Map<String, Json>, operations: &mut Operations) {
         reply: (200, "How many, and how many at most.", Some(figures)),
         errors: &[],
     };
-    let stats = json!({"get": stats.describe(operations)});
+    let stats = json!({"get": stats.describe("admin", operations)});
     paths.insert("/api/admin/logs/stats".to_owned(), stats);
     let done =
         json!({"type": "object", "required": ["message"], "properties": {"message": {"type": "string"}}});
@@ -247,7 +227,7 @@ fn add_logs(paths: &mut Map<String, Json>, operations: &mut Operations) {
         reply: (200, "They are forgotten.", Some(done)),
         errors: &[],
     };
-    let clear = json!({"post": clear.describe(operations)});
+    let clear = json!({"post": clear.describe("admin", operations)});
     paths.insert("/api/admin/logs/clear".to_owned(), clear);
 }
 

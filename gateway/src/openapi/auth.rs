@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::document::{Operations, failures, json_body, json_reply};
+use super::document::{Operations, json_reply};
+use super::operation::Operation;
 use super::schemas::reference;
 
 /// Schemas of this module, by name.
@@ -64,37 +65,6 @@ pub(super) fn shared() -> Vec<(&'static str, Json)> {
     ]
 }
 
-/// An operation that anybody may use, or whoever has signed in.
-struct Operation<'a> {
-    id: &'a str,
-    summary: &'a str,
-    body: Option<Json>,
-    reply: (u16, &'a str, Option<Json>),
-    errors: &'a [u16],
-    signed_in: bool,
-}
-
-impl Operation<'_> {
-    fn describe(self, operations: &mut Operations) -> Json {
-        let mut described = operations.fixed(self.id, "auth", self.summary);
-        if let Some(body) = self.body {
-            described["requestBody"] = json_body(&body, true);
-        }
-        let (status, description, schema) = self.reply;
-        let reply = schema.map_or_else(
-            || json!({"description": description}),
-            |schema| json_reply(description, &schema),
-        );
-        let mut replies = Map::from_iter([(status.to_string(), reply)]);
-        replies.extend(failures(self.errors));
-        described["responses"] = Json::Object(replies);
-        if self.signed_in {
-            described["security"] = json!([{"bearer": []}]);
-        }
-        described
-    }
-}
-
 pub(super) fn add(paths: &mut Map<String, Json>, operations: &mut Operations) {
     add_signing_in(paths, operations);
     add_own_account(paths, operations);
@@ -129,11 +99,10 @@ fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
         body: None,
         reply: (200, "Both.", Some(status)),
         errors: &[503],
-        signed_in: false,
     };
     paths.insert(
         "/api/auth/status".to_owned(),
-        json!({"get": status.describe(operations)}),
+        json!({"get": status.describe("auth", operations)}),
     );
     let signing_in = |id, summary, body, status, errors| Operation {
         id,
@@ -141,7 +110,6 @@ fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
         body: Some(body),
         reply: (status, "It is signed in.", Some(reference("SignedIn"))),
         errors,
-        signed_in: false,
     };
     let mut register = signing_in(
         "register",
@@ -150,13 +118,13 @@ fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
         201,
         &[400, 403, 409, 413, 429, 503][..],
     )
-    .describe(operations);
+    .describe("auth", operations);
     let waiting = object(&["email"], json!({"email": text}));
     register["responses"]["202"] = json_reply("It may sign in once its address is verified.", &waiting);
     let credentials = object(&["email", "password"], credentials);
     let errors = &[400, 401, 403, 413, 429, 503][..];
     let login = signing_in("login", "Sign in", credentials, 200, errors);
-    let mut login = login.describe(operations);
+    let mut login = login.describe("auth", operations);
     login["responses"]["202"] = challenged();
     let refresh_token = object(&["refresh_token"], json!({"refresh_token": text}));
     let errors = &[400, 401, 503][..];
@@ -168,15 +136,14 @@ fn add_signing_in(paths: &mut Map<String, Json>, operations: &mut Operations) {
         body: Some(refresh_token),
         reply: (204, "It has ended.", None),
         errors: &[400, 503],
-        signed_in: false,
     };
-    let mut logout = logout.describe(operations);
+    let mut logout = logout.describe("auth", operations);
     logout["requestBody"]["required"] = json!(false);
     paths.insert("/api/auth/register".to_owned(), json!({"post": register}));
     paths.insert("/api/auth/login".to_owned(), json!({"post": login}));
     paths.insert(
         "/api/auth/refresh".to_owned(),
-        json!({"post": refresh.describe(operations)}),
+        json!({"post": refresh.describe("auth", operations)}),
     );
     paths.insert("/api/auth/logout".to_owned(), json!({"post": logout}));
 }
@@ -189,9 +156,8 @@ fn add_anonymous(paths: &mut Map<String, Json>, operations: &mut Operations) {
         body: Some(json!({"type": "object", "properties": {"metadata": {"type": "object"}}})),
         reply: (201, "It is signed in.", Some(reference("SignedIn"))),
         errors: &[400, 403, 429, 503],
-        signed_in: false,
     };
-    let mut begin = begin.describe(operations);
+    let mut begin = begin.describe("auth", operations);
     begin["requestBody"]["required"] = json!(false);
     let credentials = json!({
         "type": "object",
@@ -204,9 +170,8 @@ fn add_anonymous(paths: &mut Map<String, Json>, operations: &mut Operations) {
         body: Some(credentials),
         reply: (200, "The account, with the same id.", Some(reference("Account"))),
         errors: &[400, 401, 403, 409, 429, 503],
-        signed_in: true,
     };
-    let upgrade = upgrade.describe(operations);
+    let upgrade = upgrade.describe("auth", operations);
     let path = "/api/auth/anonymous";
     paths.insert(path.to_owned(), json!({"post": begin}));
     paths.insert(format!("{path}/upgrade"), json!({"post": upgrade}));
@@ -221,7 +186,6 @@ fn add_mails(paths: &mut Map<String, Json>, operations: &mut Operations) {
         body: Some(body),
         reply,
         errors,
-        signed_in: false,
     };
     let message = object(&["message"], json!({"message": text}));
     for (path, id, summary) in [
@@ -243,7 +207,7 @@ fn add_mails(paths: &mut Map<String, Json>, operations: &mut Operations) {
             "It is sent where there is such an account.",
             Some(message.clone()),
         );
-        let ask = operation(id, summary, body, reply, &[400, 429, 503][..]).describe(operations);
+        let ask = operation(id, summary, body, reply, &[400, 429, 503][..]).describe("auth", operations);
         paths.insert(format!("/api/auth/{path}"), json!({"post": ask}));
     }
     let token = object(&["token"], json!({"token": text}));
@@ -256,7 +220,7 @@ fn add_mails(paths: &mut Map<String, Json>, operations: &mut Operations) {
     );
     paths.insert(
         "/api/auth/verify".to_owned(),
-        json!({"post": verify.describe(operations)}),
+        json!({"post": verify.describe("auth", operations)}),
     );
     let reset = operation(
         "resetPassword",
@@ -267,7 +231,7 @@ fn add_mails(paths: &mut Map<String, Json>, operations: &mut Operations) {
     );
     paths.insert(
         "/api/auth/password/reset".to_owned(),
-        json!({"post": reset.describe(operations)}),
+        json!({"post": reset.describe("auth", operations)}),
     );
     let by_token = object(&["token"], json!({"token": text}));
     let by_code = object(&["email", "code"], json!({"email": text, "code": text}));
@@ -278,7 +242,7 @@ fn add_mails(paths: &mut Map<String, Json>, operations: &mut Operations) {
         (200, "It is signed in.", Some(reference("SignedIn"))),
         &[400, 429, 503][..],
     );
-    let mut login = login.describe(operations);
+    let mut login = login.describe("auth", operations);
     login["responses"]["202"] = challenged();
     paths.insert("/api/auth/magic-link/login".to_owned(), json!({"post": login}));
 }
@@ -290,7 +254,6 @@ fn add_own_account(paths: &mut Map<String, Json>, operations: &mut Operations) {
         body,
         reply,
         errors,
-        signed_in: true,
     };
     let text = json!({"type": "string"});
     let account = (200, "The account.", Some(reference("Account")));
@@ -310,9 +273,9 @@ fn add_own_account(paths: &mut Map<String, Json>, operations: &mut Operations) {
         (204, "It is gone.", None),
         &[400, 401, 403, 429, 503],
     );
-    let mut delete = delete.describe(operations);
+    let mut delete = delete.describe("auth", operations);
     delete["requestBody"]["required"] = json!(false);
-    let own_account = json!({"get": me.describe(operations), "delete": delete});
+    let own_account = json!({"get": me.describe("auth", operations), "delete": delete});
     paths.insert("/api/auth/me".to_owned(), own_account);
     let passwords = json!({
         "type": "object",
@@ -329,7 +292,7 @@ fn add_own_account(paths: &mut Map<String, Json>, operations: &mut Operations) {
     );
     paths.insert(
         "/api/auth/password".to_owned(),
-        json!({"post": change.describe(operations)}),
+        json!({"post": change.describe("auth", operations)}),
     );
     let all = json!({
         "type": "object",
@@ -352,7 +315,8 @@ fn add_own_account(paths: &mut Map<String, Json>, operations: &mut Operations) {
         ended(),
         &[401, 503][..],
     );
-    let sessions = json!({"get": list.describe(operations), "delete": others.describe(operations)});
+    let sessions =
+        json!({"get": list.describe("auth", operations), "delete": others.describe("auth", operations)});
     paths.insert("/api/auth/sessions".to_owned(), sessions);
     let one = own(
         "endSession",
@@ -361,7 +325,7 @@ fn add_own_account(paths: &mut Map<String, Json>, operations: &mut Operations) {
         ended(),
         &[401, 404, 503][..],
     );
-    let mut one = one.describe(operations);
+    let mut one = one.describe("auth", operations);
     one["parameters"] = json!([{"name": "id", "in": "path", "required": true, "schema": text}]);
     paths.insert("/api/auth/sessions/{id}".to_owned(), json!({"delete": one}));
 }

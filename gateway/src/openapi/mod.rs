@@ -14,6 +14,7 @@ mod files;
 mod functions;
 mod names;
 mod oauth;
+mod operation;
 mod page;
 mod schemas;
 mod second_factor;

@@ -83,7 +83,6 @@ fn add_identities(paths: &mut Map<String, Json>, operations: &mut Operations, ex
     let mut own = |id, summary, status: u16, reply: Json, errors: &[u16]| {
         let mut operation = operations.fixed(id, "auth", summary);
         operation["responses"] = replies(status, reply, errors);
-        operation["security"] = json!([{"bearer": []}]);
         operation
     };
     let reply = json_reply("By name.", &all);

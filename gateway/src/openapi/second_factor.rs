@@ -32,7 +32,6 @@ pub(super) fn add(paths: &mut Map<String, Json>, operations: &mut Operations) {
             operation["requestBody"] = json_body(body, false);
         }
         operation["responses"] = replies(reply.0, reply.1, errors);
-        operation["security"] = json!([{"bearer": []}]);
         operation
     };
     let show = own(

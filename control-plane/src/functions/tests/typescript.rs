@@ -71,13 +71,7 @@ fn a_fault_is_told_with_its_place_and_by_all_who_load_the_file() {
 
 #[test]
 fn a_name_is_written_once() {
-    let check = |files: &[(&str, &str)], served: &[&str], expected: &str| {
-        let scan = project(files).scan();
-        assert_eq!(names(&scan), served, "{files:?}");
-        let found = notices(&scan);
-        assert_eq!(found.len(), 1, "{files:?}: {found:?}");
-        assert!(found[0].contains(expected), "{files:?}: {found:?}");
-    };
+    let check = one_notice;
     check(
         &[("a.ts", ""), ("a.js", "")],
         &["a"],
