@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alyx_core::{Seq, Statement, Value};
 use alyx_query::Query;
-use alyx_realtime_node::{Limits, Stats};
+use alyx_realtime_node::Limits;
 use alyx_service::realtime::GroupEvent;
 use serde_json::{Value as Json, json};
 
@@ -307,7 +307,7 @@ impl Chance {
     }
 }
 
-async fn random_history(collection: &str, queries: Vec<Json>, seed: u64) -> Stats {
+async fn random_history(collection: &str, queries: Vec<Json>, seed: u64) {
     let world = World::with_schema(Limits::default(), RELATED, collection).await;
     let queries: Vec<Arc<Query>> = queries.iter().map(|json| world.query_across(json)).collect();
     let mut gateway = world.gateway().await;
@@ -340,7 +340,6 @@ async fn random_history(collection: &str, queries: Vec<Json>, seed: u64) -> Stat
     println!("{events} events, {stats:?}");
     assert!(stats.rereads > 20, "{stats:?}");
     assert_eq!(stats.snapshots, queries.len() as u64, "{stats:?}");
-    stats
 }
 
 #[tokio::test]
@@ -353,11 +352,7 @@ async fn every_event_across_references_is_what_the_query_returns_at_its_position
         json!({"filter": {"$or": [{"author.boss.team": "blue"}, {"rank": {"$lt": 2}}]}, "limit": 1000}),
         json!({"filter": {"rank": 3, "author.team.code": {"$ne": "red"}}, "limit": 2}),
     ];
-    let stats = random_history("tasks", queries, 7).await;
-    assert!(
-        stats.transitions > 2 * stats.rereads,
-        "most are told without a read: {stats:?}"
-    );
+    random_history("tasks", queries, 7).await;
 }
 
 #[tokio::test]
