@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use alyx_core::{Clock, Error, ErrorKind, Result};
+use alyx_core::{Clock, Error, ErrorKind, Result, with_causes};
 use alyx_schema::{Plan, Schema, SchemaErrors};
 use alyx_store::Store;
 
-use crate::failure::chain;
 use crate::migrations::{self, Migration};
 use crate::options::Options;
 use crate::plane::Trouble;
@@ -102,13 +101,13 @@ pub(crate) async fn apply(
     }
     let history = migrations::applied(store)
         .await
-        .map_err(|error| Refusal::Failed(chain(&error)))?;
+        .map_err(|error| Refusal::Failed(with_causes(&error)))?;
     let next = migrations::next(&candidate.migrations, &history.applied);
     let pending = migrations::pending(candidate.migrations, &history.applied).map_err(Refusal::Disordered)?;
     let heeded = match &candidate.file {
         Some(file) => revision::heed(store, file)
             .await
-            .map_err(|error| Refusal::Failed(chain(&error)))?,
+            .map_err(|error| Refusal::Failed(with_causes(&error)))?,
         None => Vec::new(),
     };
     let revision = Revision {
@@ -125,7 +124,7 @@ pub(crate) async fn apply(
     }
     let plan = alyx_schema::plan_numbered(served, &candidate.schema, next);
     let plan = uncovered(plan, if new { &[] } else { &pending })?;
-    let failed = |error: Error| Refusal::Failed(chain(&error));
+    let failed = |error: Error| Refusal::Failed(with_causes(&error));
     if pending.is_empty() && plan.is_empty() && !new {
         if !heeded.is_empty() {
             store.migrate(heeded).await.map_err(failed)?;
@@ -142,9 +141,9 @@ pub(crate) async fn apply(
         let tasks = pending.iter().flat_map(Migration::tasks).collect();
         let outcome = migrations::carry_out(store, schemas, tasks, records).await;
         outcome.map_err(|error| match error.kind() {
-            ErrorKind::InvalidInput if pending.is_empty() => Refusal::Impossible(chain(&error)),
-            _ if pending.is_empty() => Refusal::Failed(chain(&error)),
-            _ => Refusal::Unmigrated(chain(&error)),
+            ErrorKind::InvalidInput if pending.is_empty() => Refusal::Impossible(with_causes(&error)),
+            _ if pending.is_empty() => Refusal::Failed(with_causes(&error)),
+            _ => Refusal::Unmigrated(with_causes(&error)),
         })?;
         for step in &plan.steps {
             tracing::info!("schema: {}: {}", step.path, step.description);

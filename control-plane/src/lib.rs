@@ -13,7 +13,6 @@ mod admin;
 mod apply;
 mod cluster;
 mod explain;
-mod failure;
 mod functions;
 mod grpc;
 mod health;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alyx_core::{Clock, Error, ErrorKind, Result};
+use alyx_core::{Clock, Error, ErrorKind, Result, with_causes};
 use alyx_proto::admin::{ExplainRulesRequest, RulesExplanation};
 use alyx_service::health::SharedCheck;
 use alyx_service::state::{self, DesiredState, Function, StateWatch};
@@ -14,7 +14,6 @@ use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
 use crate::apply::{Served, apply, first_schema, read_schema};
 use crate::explain::explain;
-use crate::failure::chain;
 use crate::functions::{Notice, Scan, Severity, Source};
 use crate::health::{FunctionCheck, SchemaCheck};
 use crate::options::Options;
@@ -146,7 +145,7 @@ impl ControlPlane {
         };
         let functions = if changed.functions {
             self.refresh_functions().await.unwrap_or_else(|error| {
-                tracing::error!(error = %chain(&error), "the functions were not read again; the old ones are served");
+                tracing::error!(error = %with_causes(&error), "the functions were not read again; the old ones are served");
                 None
             })
         } else {
@@ -340,7 +339,7 @@ async fn scan(source: Source) -> Result<Scan> {
     tokio::task::spawn_blocking(move || source.scan())
         .await
         .map_err(|error| unreadable(error.to_string()))?
-        .map_err(|error| unreadable(chain(&error)))
+        .map_err(|error| unreadable(with_causes(&error)))
 }
 
 fn report(notices: &[Notice]) {

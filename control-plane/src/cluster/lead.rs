@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alyx_cluster::node_from_wire;
-use alyx_core::{Clock, Error, ErrorKind, Result};
+use alyx_core::{Clock, Error, ErrorKind, Result, with_causes};
 use alyx_rpc::Backoff;
 use alyx_service::cluster::ClusterNode;
 use alyx_service::health::{HealthCheck, Report, SharedCheck, Status};
@@ -353,7 +353,7 @@ impl ClusterControl {
     }
 
     fn note(&self, error: &Error, what: &str) {
-        let message = crate::failure::chain(error);
+        let message = with_causes(error);
         let known = self.trouble.lock().replace(Trouble {
             message: message.clone(),
             invalid: error.code() == "SCHEMA_INVALID",

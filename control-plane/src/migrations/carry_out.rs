@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alyx_core::{Error, ErrorKind, Result, Row, Statement};
+use alyx_core::{Error, ErrorKind, Result, Row, Statement, with_causes};
 use alyx_schema::{Database, Limits, NotSettled, Progress, Schema, Transition, Undone};
 use alyx_store::{Alteration, Store};
-
-use crate::failure::chain;
 
 /// The most rows of a table that is made anew while other servers write to the database: the database's server ends a
 /// transaction that others wait for after five seconds.
@@ -123,7 +121,7 @@ fn failed(task: &Task, error: &Error) -> Error {
         "{} failed: {}\n    the statement: {}\n    (indexes and triggers of the schema are taken away before and made \
          again afterwards)",
         task.what,
-        chain(error),
+        with_causes(error),
         task.sql.trim()
     ))
 }
@@ -134,7 +132,7 @@ pub(crate) fn unsettled(problem: NotSettled<Error>) -> Error {
         NotSettled::Migration(error) => error,
         NotSettled::Failed { source, sql } => invalid(format!(
             "the database could not be brought to the schema: {}\n    the statement: {sql}",
-            chain(&source)
+            with_causes(&source)
         )),
         NotSettled::Undone(undone) => incomplete(&undone),
         NotSettled::TooLarge { table, rows, most } => invalid(format!(

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use alyx_core::{Clock, Error, Result};
+use alyx_core::{Clock, Error, Result, with_causes};
 use alyx_schema::{Schema, SchemaErrors};
 use alyx_store::Store;
 
 use super::carry_out::{Task, carry_out, invalid};
 use super::history::{Applied, NEVER_RAN, applied, forget};
 use super::{Migration, Operation};
-use crate::failure::chain;
 use crate::revision::{self, Revision};
 
 /// A migration that was undone.
@@ -63,7 +62,7 @@ pub(crate) async fn roll_back(store: &Store, clock: &dyn Clock, files: &[Migrati
     let mut records = revision::record(&next, clock.timestamp());
     records.push(forget(last.version));
     let outcome = carry_out(store, schemas, undoing(file)?, records).await;
-    outcome.map_err(|error| refused(last, &chain(&error)))?;
+    outcome.map_err(|error| refused(last, &with_causes(&error)))?;
     tracing::info!("migration {} ({}) is rolled back", last.version, last.name);
     Ok(RolledBack {
         version: last.version,

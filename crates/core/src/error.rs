@@ -221,3 +221,15 @@ impl std::error::Error for Error {
         self.inner.source.as_deref().map(|source| source as _)
     }
 }
+
+/// An error with its causes, in one line, for logs and for operators: `the file cannot be read: permission denied`.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

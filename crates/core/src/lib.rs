@@ -15,7 +15,7 @@ mod value;
 
 pub use caller::{Account, ApiToken, Caller};
 pub use clock::{Clock, SystemClock, format_timestamp, normalize_timestamp};
-pub use error::{Detail, Error, ErrorKind, Result};
+pub use error::{Detail, Error, ErrorKind, Result, with_causes};
 pub use ids::{
     ClientId, InvocationId, RequestId, SHORT_ID_LENGTH, Seq, new_secret_id, new_short_id, new_uuid_v7,
 };

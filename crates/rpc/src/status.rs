@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alyx_core::{Detail, Error, ErrorKind};
+use alyx_core::{Detail, Error, ErrorKind, with_causes};
 use alyx_proto::common;
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -22,7 +22,7 @@ pub fn to_status(error: &Error) -> Status {
     if let Some(cause) = std::error::Error::source(error)
         && error.kind() == ErrorKind::Internal
     {
-        tracing::error!(code = error.code(), cause = %chain(cause), "a call failed");
+        tracing::error!(code = error.code(), cause = %with_causes(cause), "a call failed");
     }
     let code = code(error.kind());
     let message = shortened(error.message());
@@ -245,17 +245,6 @@ fn shortened(message: &str) -> String {
     }
     let end = message.floor_char_boundary(MAX_MESSAGE);
     format!("{}…", &message[..end])
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

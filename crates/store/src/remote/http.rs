@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use alyx_core::{Error, ErrorKind, Result};
+use alyx_core::{Error, ErrorKind, Result, with_causes};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -168,9 +168,9 @@ impl Http {
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| {
                 if error.is_connect() {
-                    CallError::NotSent(chain(&error))
+                    CallError::NotSent(with_causes(&error))
                 } else {
-                    CallError::Lost(chain(&error))
+                    CallError::Lost(with_causes(&error))
                 }
             })?;
             let status = response.status();
@@ -189,18 +189,6 @@ impl Http {
             .await
             .unwrap_or(Err(CallError::Deadline))
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use alyx_core::{Error, ErrorKind, Result};
+use alyx_core::{Error, ErrorKind, Result, with_causes};
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, Request, StatusCode};
@@ -123,7 +123,7 @@ impl Outgoing {
                 .client
                 .request(request)
                 .await
-                .map_err(|error| chain(&error))?;
+                .map_err(|error| with_causes(&error))?;
             let status = reply.status();
             let body = Limited::new(reply.into_body(), MAX_ANSWER).collect().await;
             let body = body.map_err(|error| error.to_string())?.to_bytes();
@@ -133,16 +133,4 @@ impl Outgoing {
         let answered = tokio::time::timeout_at(until.into(), exchange).await;
         answered.unwrap_or_else(|_| Err("it did not answer in time".to_owned()))
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
