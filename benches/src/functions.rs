@@ -12,7 +12,7 @@ use crate::server::{Kind, Server};
 use crate::{RUNS, process};
 
 const RUN: Duration = Duration::from_secs(3);
-const CONCURRENT: usize = 64;
+pub(crate) const CONCURRENT: usize = 64;
 pub(crate) const BODY: &str = r#"{"channel":"general","content":"Hello world!","author":"Bob"}"#;
 
 const BARE: &str = "

@@ -13,11 +13,13 @@ mod floor;
 mod functions;
 mod idle;
 mod live;
+mod overload;
 mod process;
 mod queries;
 mod rebuild;
 mod report;
 mod rules;
+mod runtimes;
 mod server;
 mod subscriber;
 mod transfers;
@@ -74,6 +76,9 @@ fn main() {
         }
         if wanted("functions") {
             functions::measure(&mut report).await;
+        }
+        if wanted("runtimes") {
+            runtimes::measure(&mut report).await;
         }
         if wanted("cluster") {
             cluster::measure(&mut report).await;

@@ -25,20 +25,43 @@ pub(crate) fn cpu(pid: u32) -> Duration {
 
 /// CPU time of the children of `pid`.
 pub(crate) fn cpu_of_children(pid: u32) -> Duration {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Duration::ZERO;
-    };
-    tasks
-        .flatten()
-        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
-        .flat_map(|children| {
-            children
-                .split_whitespace()
-                .filter_map(|child| child.parse().ok())
-                .collect::<Vec<u32>>()
-        })
-        .map(cpu)
+    children(pid).into_iter().map(cpu).sum()
+}
+
+/// Memory that belongs to `pid`'s descendants alone, in bytes: what would be free without them.
+pub(crate) fn private_of_descendants(pid: u32) -> u64 {
+    children(pid)
+        .into_iter()
+        .map(|child| private(child) + private_of_descendants(child))
         .sum()
+}
+
+fn private(pid: u32) -> u64 {
+    let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
+        return 0;
+    };
+    let kilobytes = rollup
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("Private_Clean:")
+                .or_else(|| line.strip_prefix("Private_Dirty:"))
+        })
+        .filter_map(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kilobytes.sum::<u64>() * 1024
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let children = tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let numbers = |children: String| -> Vec<u32> {
+        let numbers = children.split_whitespace();
+        numbers.filter_map(|child| child.parse().ok()).collect()
+    };
+    children.flat_map(numbers).collect()
 }
 
 /// Resident memory of `pid` in bytes.

@@ -1,6 +1,5 @@
 //! The two servers, each with the same `messages` collection, and how to ask each for the same thing.
 
-use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -114,7 +113,33 @@ pub(crate) const FUNCTION: &str = "export default { handler(input) { return inpu
 impl Server {
     /// Starts a server on an empty folder and waits until it is ready.
     pub(crate) async fn start(kind: Kind) -> Self {
+        let server = match kind {
+            Kind::Alyx => {
+                let files = [
+                    ("schema.yaml", SCHEMA),
+                    ("alyx.yaml", CONFIG),
+                    ("functions/echo.js", FUNCTION),
+                ];
+                return Self::start_with(&files).await;
+            }
+            Kind::PocketBase => Self::spawn(kind, tempfile::tempdir().expect("a temporary folder")).await,
+        };
+        server.make_collection().await;
+        server
+    }
+
+    /// Starts Alyx on a folder of these files and waits until it is ready.
+    pub(crate) async fn start_with(files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
+            std::fs::write(path, text).expect("a file");
+        }
+        Self::spawn(Kind::Alyx, dir).await
+    }
+
+    async fn spawn(kind: Kind, dir: TempDir) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|l| l.local_addr())
             .expect("a free port")
@@ -147,16 +172,12 @@ impl Server {
             );
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let server = Self {
+        Self {
             endpoint: Endpoint { kind, address },
             started_in: begin.elapsed(),
             child,
             dir,
-        };
-        if kind == Kind::PocketBase {
-            server.make_collection().await;
         }
-        server
     }
 
     /// Writes a file of its folder as editors do: another file, then a rename.
@@ -306,16 +327,6 @@ const EMAIL: &str = "bench@example.com";
 const PASSWORD: &str = "correct-horse-battery";
 
 fn alyx(dir: &Path, port: u16) -> Command {
-    let write = |name: &str, text: &str| {
-        let path = dir.join(name);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
-        std::fs::File::create(path)
-            .and_then(|mut f| f.write_all(text.as_bytes()))
-            .expect("a file");
-    };
-    write("schema.yaml", SCHEMA);
-    write("alyx.yaml", CONFIG);
-    write("functions/echo.js", FUNCTION);
     let mut command = Command::new(beside("alyx"));
     command
         .args(["dev", "--host", "127.0.0.1", "--port", &port.to_string()])
