@@ -1,6 +1,7 @@
 //! What must be the same before and after.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 
 use alyx_core::{Row, Value};
 use alyx_schema::{Collection, FieldType, Schema, search_table};
@@ -15,6 +16,11 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Into a trace of a run.
+    pub(super) fn hash(&self, trace: &mut impl Hasher) {
+        trace.write(format!("{:?}", self.rows).as_bytes());
+    }
+
     pub(super) fn of(database: &Memory, schema: &Schema) -> Self {
         let rows = schema.collections.values().map(|collection| {
             let names: Vec<String> = collection

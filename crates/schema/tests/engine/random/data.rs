@@ -71,9 +71,15 @@ fn insert(
     }
     let body = format!("{{{}}}", members.join(", "));
     // What its checks do not let pass is left out.
-    let Ok(row) = read_create(collection, body.as_bytes(), NOW) else {
+    let Ok(mut row) = read_create(collection, body.as_bytes(), NOW) else {
         return;
     };
+    for (value, field) in row.iter_mut().zip(&collection.fields) {
+        // The server makes others every time.
+        if field.default == Some(DefaultValue::Auto) && matches!(value, Value::Text(_)) {
+            *value = Value::text(own_key(field.kind, chance));
+        }
+    }
     let key = collection.primary_field();
     if let (Value::Text(text), FieldType::Uuid) = (&row[collection.primary()], key.kind) {
         let own = (collection.name.clone(), key.name.clone());
@@ -93,6 +99,14 @@ fn insert(
     );
     if let Err(error) = now(database.try_rows(&sql, row)) {
         panic!("{error}: {sql}");
+    }
+}
+
+fn own_key(kind: FieldType, chance: &mut Chance) -> String {
+    let number = chance.below(1_000_000);
+    match kind {
+        FieldType::Uuid => format!("0190a6c4-7e1b-7c3a-9d52-{number:012}"),
+        _ => format!("{number:015}"),
     }
 }
 

@@ -1,5 +1,8 @@
-//! A database in memory, without a runtime.
+//! A database in memory, without a runtime, and without time or chance: what SQL takes from those is of the run's
+//! seed alone here, so that a run can be repeated.
 
+use std::cell::Cell;
+use std::fmt::Write as _;
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
@@ -8,7 +11,11 @@ use alyx_schema::{Progress, Schema, create_table, triggers};
 
 use crate::{driver_value, value};
 
-pub(super) struct Memory(libsql::Connection);
+pub(super) struct Memory {
+    connection: libsql::Connection,
+    /// How often chance was asked for.
+    asked: Cell<u64>,
+}
 
 /// The local database is never waited for.
 pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
@@ -22,7 +29,10 @@ pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
 impl Memory {
     pub(super) fn with(schema: &Schema) -> Self {
         let database = now(libsql::Builder::new_local(":memory:").build()).unwrap();
-        let this = Self(database.connect().unwrap());
+        let this = Self {
+            connection: database.connect().unwrap(),
+            asked: Cell::new(0),
+        };
         let mut script = String::from(
             "PRAGMA foreign_keys = OFF; BEGIN; CREATE TABLE _alyx_changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, collection TEXT NOT NULL, \
              op INTEGER NOT NULL, id, old TEXT, new TEXT);",
@@ -47,7 +57,7 @@ impl Memory {
     }
 
     pub(super) fn script(&self, sql: &str) {
-        if let Err(error) = now(self.0.execute_batch(sql)) {
+        if let Err(error) = now(self.connection.execute_batch(&self.repeatable(sql))) {
             panic!("{error}: {sql}");
         }
     }
@@ -63,7 +73,10 @@ impl Memory {
         params: Vec<alyx_core::Value>,
     ) -> Result<Vec<Row>, libsql::Error> {
         let params: Vec<libsql::Value> = params.iter().map(driver_value).collect();
-        let mut rows = self.0.query(sql, libsql::params_from_iter(params)).await?;
+        let mut rows = self
+            .connection
+            .query(sql, libsql::params_from_iter(params))
+            .await?;
         let mut found = Vec::new();
         while let Some(row) = rows.next().await? {
             let values = (0..row.column_count()).map(|at| row.get_value(at).map(value));
@@ -73,11 +86,38 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// With one time in place of the present, and numbers that no other row of a run has in place of chance.
+    fn repeatable(&self, sql: &str) -> String {
+        const CHANCE: &str = "randomblob(";
+        if sql.contains("CREATE TABLE") {
+            // It is compared word by word.
+            return sql.to_owned();
+        }
+        let sql = sql.replace("'now'", "'2026-01-31T12:00:00.000'");
+        let mut parts = sql.split(CHANCE);
+        let mut repeatable = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (bytes, rest) = part.split_once(')').expect("a number of bytes");
+            self.asked.set(self.asked.get() + 1);
+            // A tenth digit, since half of the last byte may be cut off.
+            let number = format!(
+                "(_rowid_ + {}) * 10 % 1{:0bytes$}",
+                self.asked.get() * 100,
+                0,
+                bytes = bytes.parse().expect(bytes)
+            );
+            write!(repeatable, "CAST(printf('%0{bytes}d', {number}) AS BLOB){rest}").expect("a text");
+        }
+        repeatable
+    }
+}
+
 impl alyx_schema::Database for Memory {
     type Error = libsql::Error;
 
     fn run(&mut self, sql: &str) -> Result<(), libsql::Error> {
-        now(self.0.execute_batch(sql)).map(|_| ())
+        now(self.connection.execute_batch(&self.repeatable(sql))).map(|_| ())
     }
 
     fn query(&mut self, statement: &Statement) -> Result<Vec<Row>, libsql::Error> {
