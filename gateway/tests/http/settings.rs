@@ -3,10 +3,10 @@
 //! Few enough combinations are started that every two settings meet with both on, both off, and one on of either: a
 //! combination for each bit of the settings' numbers, its complement, all and none.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use alyx_config::RateLimit;
-use alyx_core::Value;
+use alyx_config::{OAuthProvider, RateLimit, Secret, Smtp};
+use alyx_core::{Value, format_timestamp};
 use alyx_operators::hash_new_password;
 use alyx_schema::Schema;
 use serde_json::{Value as Json, json};
@@ -15,8 +15,9 @@ use crate::accounts::{PASSWORD, Tokens, setup};
 use crate::site::{Setup, Site};
 
 /// A value that is neither too short nor lacks anything for any of the settings.
-const GOOD: &str = "a long password with a 7";
+const GOOD: &str = "A long password with a 7!";
 const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A setting: its key, what turns it on, and what shows whether it is.
 struct Setting {
@@ -51,7 +52,7 @@ macro_rules! settings {
     };
 }
 
-fn settings() -> [Setting; 16] {
+fn settings() -> [Setting; 25] {
     settings! {
         "auth.allow_registration": |setup| setup.config.auth.allow_registration = false
             => |site, _on| code(site, "POST", "/api/auth/register", &new("closed@x.io", GOOD)).await == "REGISTRATION_CLOSED";
@@ -64,7 +65,18 @@ fn settings() -> [Setting; 16] {
         "auth.password.min_length": |setup| setup.config.auth.password.min_length = 20
             => |site, _on| site.change_password("short@x.io", "1 short one").await == "PASSWORD_TOO_SHORT";
         "auth.password.require_number": |setup| setup.config.auth.password.require_number = true
-            => |site, _on| site.change_password("number@x.io", "a password without a number").await == "PASSWORD_NO_NUMBER";
+            => |site, _on| site.change_password("number@x.io", "A password without a number!").await == "PASSWORD_NO_NUMBER";
+        "auth.password.require_uppercase": |setup| setup.config.auth.password.require_uppercase = true
+            => |site, _on| site.change_password("upper@x.io", "a password in small letters, 7!").await == "PASSWORD_NO_UPPERCASE";
+        "auth.password.require_lowercase": |setup| setup.config.auth.password.require_lowercase = true
+            => |site, _on| site.change_password("lower@x.io", "A PASSWORD IN CAPITALS, 7!").await == "PASSWORD_NO_LOWERCASE";
+        "auth.password.require_special": |setup| setup.config.auth.password.require_special = true
+            => |site, _on| site.change_password("special@x.io", "A password of words and 7").await == "PASSWORD_NO_SPECIAL";
+        "auth.rate_limit.password_reset.max": |setup| setup.config.auth.mail_limit = limit(1) => |site, _on| {
+            let body = json!({"email": "forgetful@x.io"});
+            code(site, "POST", "/api/auth/password/forgot", &body).await;
+            code(site, "POST", "/api/auth/password/forgot", &body).await == "TOO_MANY_ATTEMPTS"
+        };
         "auth.rate_limit.register.max": |setup| setup.config.auth.register_limit = limit(1) => |site, on| {
             // Where nobody may register there is nothing to be limited.
             if on.has("auth.allow_registration") {
@@ -75,6 +87,22 @@ fn settings() -> [Setting; 16] {
         };
         "auth.jwt.audience": |setup| setup.config.auth.jwt.audience = vec!["app".to_owned()]
             => |site, _on| claims(&site.signed_in("audience@x.io").await)["aud"] == json!(["app"]);
+        "auth.jwt.issuer": |setup| setup.config.auth.jwt.issuer = "https://id.x.io".to_owned()
+            => |site, _on| claims(&site.signed_in("issuer@x.io").await)["iss"] == json!("https://id.x.io");
+        "auth.jwt.key_file": sign_with_file
+            => |site, _on| part(&site.signed_in("key@x.io").await, 0)["alg"] == json!("EdDSA");
+        "auth.jwt.refresh_ttl": |setup| setup.config.auth.jwt.refresh_ttl = DAY => |site, _on| {
+            let token = site.signed_in("refresh@x.io").await;
+            let reply = site.with_token("GET", "/api/auth/sessions", &token, &Json::Null).await;
+            let session = &reply.json()["sessions"][0];
+            let latest = format_timestamp(SystemTime::now() + DAY + MINUTE);
+            session["expires_at"].as_str().expect("a time") < latest.as_str()
+        };
+        "auth.redirect_origins": |setup| setup.config.auth.redirect_origins = vec!["https://other.x.io".to_owned()]
+            => |site, _on| {
+                let query = format!("redirect=https://other.x.io/in&challenge={}", "a".repeat(43));
+                site.get(&format!("/api/auth/oauth/hub?{query}")).await.status == 307
+            };
         "auth.jwt.access_ttl": |setup| setup.config.auth.jwt.access_ttl = MINUTE => |site, _on| {
             let claims = claims(&site.signed_in("ttl@x.io").await);
             claims["exp"].as_u64() == claims["iat"].as_u64().map(|at| at + 60)
@@ -90,6 +118,8 @@ fn settings() -> [Setting; 16] {
                 let request = site.request("GET", "/api/config").header("origin", "https://evil.io");
                 site.send(request, "").await.header("access-control-allow-origin").is_empty()
             };
+        "dev.enabled": |setup| setup.config.dev.enabled = true
+            => |site, _on| code(site, "GET", "/api/functions/stats", &Json::Null).await != "UNAUTHORIZED";
         "docs.enabled": |setup| setup.config.docs.enabled = false
             => |site, _on| site.get("/api/openapi.json").await.status == 404;
         "metrics.listen": |setup| setup.config.metrics.listen = Some("127.0.0.1:0".to_owned())
@@ -130,9 +160,48 @@ async fn code(site: &Site, method: &str, path: &str, body: &Json) -> String {
     body["error"]["code"].as_str().unwrap_or_default().to_owned()
 }
 
+/// What all of them are tried on: mails are taken (and lost), and people may come from another provider.
+fn base() -> Setup {
+    let mut setup = setup();
+    let config = &mut setup.config;
+    config.server.public_url = Some("https://app.x.io".to_owned());
+    config.mail.from = Some("no-reply@x.io".to_owned());
+    config.mail.smtp = Some(Smtp {
+        host: "127.0.0.1".to_owned(),
+        // Where nobody listens.
+        port: 1,
+        ..Smtp::default()
+    });
+    let url = |path: &str| Some(format!("https://hub.x.io/{path}"));
+    let provider = OAuthProvider {
+        client_id: "alyx".to_owned(),
+        client_secret: Some(Secret::new("of the provider")),
+        auth_url: url("authorize"),
+        token_url: url("token"),
+        user_info_url: url("user"),
+        ..OAuthProvider::default()
+    };
+    config.auth.oauth.insert("hub".to_owned(), provider);
+    setup
+}
+
+fn sign_with_file(setup: &mut Setup) {
+    let key = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../crates/auth/src/jwt/test-ed25519.pem"
+    );
+    setup.config.auth.jwt.secret = None;
+    setup.config.auth.jwt.key_file = Some(key.into());
+}
+
 fn claims(token: &str) -> Json {
+    part(token, 1)
+}
+
+/// The header of a token, or its claims.
+fn part(token: &str, number: usize) -> Json {
     use base64::Engine as _;
-    let payload = token.split('.').nth(1).expect("a JWT");
+    let payload = token.split('.').nth(number).expect("a JWT");
     let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload);
     serde_json::from_slice(&payload.expect("base64")).expect("JSON")
 }
@@ -230,7 +299,7 @@ async fn no_setting_takes_away_what_another_one_says() {
     for combination in combinations(settings().len()) {
         running.spawn(async move {
             let settings = settings();
-            let mut setup = setup();
+            let mut setup = base();
             let mut on = On(Vec::new());
             for (setting, is_on) in settings.iter().zip(&combination) {
                 if *is_on {
