@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use alyx_config::Config;
-use alyx_schema::Collection;
+use alyx_schema::{Bucket, Collection};
 use alyx_service::state::DesiredState;
 
 use crate::process::Mode;
@@ -106,7 +106,7 @@ impl Banner<'_> {
         }
     }
 
-    /// Every operation that anyone may call: collections by their operations, and the functions.
+    /// Every operation that anyone may call: collections and buckets by their operations, and the functions.
     fn open_to_the_world(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open = open_to_the_world(self.state, self.config);
         if open.is_empty() {
@@ -121,13 +121,19 @@ impl Banner<'_> {
     }
 }
 
-/// Every operation that anyone may call: collections by their operations, and the functions.
+/// Every operation that anyone may call: collections and buckets by their operations, and the functions.
 fn open_to_the_world(state: &DesiredState, config: &Config) -> Vec<String> {
     let mut open: Vec<String> = Vec::new();
     for (name, collection) in &state.schema.collections {
         let operations = operations(collection);
         if !operations.is_empty() {
             open.push(format!("{name}: {}", operations.join(" ")));
+        }
+    }
+    for (name, bucket) in &state.schema.buckets {
+        let operations = file_operations(bucket);
+        if !operations.is_empty() {
+            open.push(format!("bucket {name}: {}", operations.join(" ")));
         }
     }
     if !state.functions.is_empty() && config.functions.enabled {
@@ -155,6 +161,20 @@ fn operations(collection: &Collection) -> Vec<&'static str> {
         (access.read && rules.read.is_none(), "read"),
         (access.update && rules.update.is_none(), "update"),
         (access.delete && rules.delete.is_none(), "delete"),
+    ]
+    .into_iter()
+    .filter_map(|(open, name)| open.then_some(name))
+    .collect()
+}
+
+/// The same of files. They do not change, so nobody may update them.
+fn file_operations(bucket: &Bucket) -> Vec<&'static str> {
+    let (access, rules) = (&bucket.access, &bucket.rules);
+    [
+        (access.create && rules.create.is_none(), "create"),
+        (access.read && rules.read.is_none(), "read"),
+        (access.delete && rules.delete.is_none(), "delete"),
+        (bucket.download && rules.download.is_none(), "download"),
     ]
     .into_iter()
     .filter_map(|(open, name)| open.then_some(name))

@@ -40,7 +40,10 @@ async fn in_production_the_log_names_everything_that_is_open_to_the_world() {
         .collect();
     let guarded = "  guarded:\n    rules: {read: auth.id != null, create: 'false', update: 'false', delete: 'false'}\n    \
                    fields:\n      text: {type: string}\n";
-    let project = Project::with_schema(&format!("collections:\n{open}{guarded}"));
+    let buckets = "buckets:\n  images: {backend: local}\n  papers:\n    backend: local\n    rules: {create: auth.id != null, \
+                   read: 'false', delete: 'false', download: 'false'}\n  shown:\n    backend: local\n    rules: {create: \
+                   'false', delete: 'false'}\n";
+    let project = Project::with_schema(&format!("collections:\n{open}{guarded}{buckets}"));
     let check = |printed: &str| {
         let line = printed
             .lines()
@@ -52,7 +55,13 @@ async fn in_production_the_log_names_everything_that_is_open_to_the_world() {
                 "{name} in {line}"
             );
         }
-        assert!(!line.contains("guarded"), "{line}");
+        for named in [
+            "bucket images: create read delete download",
+            "bucket shown: read download",
+        ] {
+            assert!(line.contains(named), "{named} in {line}");
+        }
+        assert!(!line.contains("guarded") && !line.contains("papers"), "{line}");
     };
     let server = Server::start_with(&project, &["serve"], &[]).await;
     server.printed("WARN").await;

@@ -12,6 +12,7 @@ alyx_tests::in_both_forms! {
     live_queries_show_what_the_rule_allows,
     live_queries_follow_what_rules_ask_about_other_documents,
     live_queries_follow_rules_that_look_at_the_time,
+    a_deletion_takes_along_what_the_schema_says_and_needs_its_own_rule_alone,
 }
 
 const SCHEMA: &str = "
@@ -344,4 +345,67 @@ async fn live_queries_follow_rules_that_look_at_the_time(form: Form) {
     assert_eq!(reply.status, 200, "{reply:?}");
     let delta = socket.delta().await;
     assert_eq!(delta["inserts"][0]["id"], "later", "{delta}");
+}
+
+/// `onDelete` is the schema's word, and reaches documents that the caller could not have touched; but only from a document
+/// that the caller may delete.
+async fn a_deletion_takes_along_what_the_schema_says_and_needs_its_own_rule_alone(form: Form) {
+    let closed = "rules: {create: true, read: true, update: false, delete: false}";
+    let schema = format!(
+        "collections:
+  folders:
+    rules: {{create: true, read: true, update: false, delete: doc.open}}
+    fields:
+      id: {{type: string, primary: true}}
+      open: {{type: bool}}
+  notes:
+    {closed}
+    fields:
+      id: {{type: string, primary: true}}
+      folder: {{type: string, references: folders.id, onDelete: cascade}}
+  marks:
+    {closed}
+    fields:
+      id: {{type: string, primary: true}}
+      folder: {{type: string, nullable: true, references: folders.id, onDelete: set null}}
+"
+    );
+    let project = Project::with_schema(&schema);
+    let server = form.start(&project).await;
+    let http = server.http();
+    let post = async |path: &str, body: Value| {
+        let reply = http.post(&format!("/api/collections/{path}"), &body).await;
+        assert_eq!(reply.status, 201, "{path}: {reply:?}");
+    };
+    for (id, open) in [("open", true), ("closed", false)] {
+        post("folders", json!({"id": id, "open": open})).await;
+        for collection in ["notes", "marks"] {
+            post(collection, json!({"id": format!("in {id}"), "folder": id})).await;
+        }
+    }
+    let delete = async |path: &str| {
+        let path = format!("/api/collections/{path}");
+        http.send(Method::DELETE, &path, &[], "").await.status
+    };
+    assert_eq!(delete("notes/in%20open").await, 403);
+    assert_eq!(delete("folders/closed").await, 403);
+    let batch = json!({"operations": [
+        {"op": "delete", "collection": "folders", "id": "open"},
+        {"op": "delete", "collection": "folders", "id": "closed"},
+    ]});
+    assert_eq!(http.post("/api/batch", &batch).await.status, 403);
+    let list = async |collection: &str| {
+        let path = format!("/api/collections/{collection}?sort=id");
+        http.get(&path).await.json()["docs"].clone()
+    };
+    let whole = json!([{"id": "in closed", "folder": "closed"}, {"id": "in open", "folder": "open"}]);
+    assert_eq!((list("notes").await, list("marks").await), (whole.clone(), whole));
+
+    assert_eq!(delete("folders/open").await, 204);
+    assert_eq!(
+        list("notes").await,
+        json!([{"id": "in closed", "folder": "closed"}])
+    );
+    let freed = json!([{"id": "in closed", "folder": "closed"}, {"id": "in open", "folder": null}]);
+    assert_eq!(list("marks").await, freed);
 }
