@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use alyx_tests::{Form, Http, Project, Reply, Server, Socket, eventually};
+use alyx_tests::{Cluster, Form, Http, Part, Project, Reply, Server, Shape, Socket, eventually};
 use futures_util::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
@@ -276,4 +276,54 @@ async fn alyx_serve_makes_up_no_secret_and_refuses_a_short_one() {
         printed.contains("auth.jwt.key_file") && !printed.contains("hunter2"),
         "{printed}"
     );
+}
+
+#[tokio::test]
+async fn addresses_that_nobody_can_verify_are_warned_of() {
+    let project = Project::with_schema(SCHEMA);
+    project.write(
+        "alyx.yaml",
+        "auth:\n  require_verification: true\n  jwt: {secret: \"a secret of the tests, 32 bytes or more\"}\n",
+    );
+    let warned = |printed: &str| {
+        let told = |line: &str| {
+            ["WARN", "auth.require_verification", "mail.smtp.host"]
+                .iter()
+                .all(|word| line.contains(word))
+        };
+        printed.lines().any(told)
+    };
+    let serving = Server::start_with(&project, &["serve"], &[]).await;
+    serving.printed("auth.require_verification").await;
+    assert!(warned(&serving.output()), "{}", serving.output());
+    let refused = serving
+        .http()
+        .post("/api/auth/verify/request", &json!({"email": "a@x.io"}))
+        .await;
+    assert_eq!(
+        (refused.status, refused.code()),
+        (503, "MAIL_NOT_CONFIGURED".to_owned())
+    );
+    serving.terminate().await;
+    let shape = Shape {
+        gateways: 1,
+        realtime_nodes: 1,
+        function_workers: 1,
+        ..Shape::default()
+    };
+    let cluster = Cluster::start_with(&project, shape, &[]).await;
+    let printed = cluster.printed(Part::Gateway, 0);
+    assert!(warned(&printed), "{printed}");
+    // Mails that are sent, or shown in the log.
+    let mail = [
+        ("ALYX_MAIL_SMTP_HOST", "127.0.0.1"),
+        ("ALYX_MAIL_FROM", "no-reply@example.com"),
+        ("ALYX_SERVER_PUBLIC_URL", "https://app.example.com"),
+    ];
+    for (args, env) in [(["serve"], &mail[..]), (["dev"], &[])] {
+        let server = Server::start_with(&project, &args, env).await;
+        let printed = server.output();
+        assert!(!printed.contains("auth.require_verification"), "{printed}");
+        server.terminate().await;
+    }
 }
