@@ -386,3 +386,18 @@ async fn closed_collections_answer_403_and_leak_nothing() {
     let changed = site.call("PATCH", &path, &json!({"name": "b"})).await;
     assert_eq!((changed.status, changed.json()), (200, json!({"id": id})));
 }
+
+#[tokio::test]
+async fn a_search_does_not_look_into_internal_fields() {
+    let site = Site::start().await;
+    let made = site
+        .call("POST", "/api/collections/notes", &json!({"title": "plain words"}))
+        .await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let sql = "UPDATE notes SET secret = 'hunter2' RETURNING id";
+    site.sql(sql, Vec::new()).await;
+    for (search, total) in [("words", 1), ("hunter2", 0), ("unter", 0)] {
+        let found = site.get(&format!("/api/collections/notes?search={search}")).await;
+        assert_eq!(found.json()["total"], total, "{search}: {found:?}");
+    }
+}
