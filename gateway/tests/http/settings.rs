@@ -52,6 +52,7 @@ macro_rules! settings {
     };
 }
 
+#[expect(clippy::too_many_lines, reason = "each setting is named once")]
 fn settings() -> [Setting; 25] {
     settings! {
         "auth.allow_registration": |setup| setup.config.auth.allow_registration = false
