@@ -67,6 +67,7 @@ fn state(folder: &Path) -> (watch::Sender<Arc<DesiredState>>, StateWatch) {
         timeout: Duration::from_secs(30),
         memory_mib: 128,
         env: Arc::default(),
+        invoke_rule: None,
     };
     watch::channel(Arc::new(DesiredState {
         revision: 1,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use alyx_core::{Clock, Error, ErrorKind, Result, with_causes};
 use alyx_proto::admin::{ExplainRulesRequest, RulesExplanation};
+use alyx_schema::Schema;
 use alyx_service::health::SharedCheck;
 use alyx_service::state::{self, DesiredState, Function, StateWatch};
 use alyx_service::tasks::Tasks;
@@ -35,6 +36,8 @@ pub struct ControlPlane {
     applied: AsyncMutex<Revision>,
     /// What must not end half-way because whoever asked for it goes away.
     tasks: Tasks,
+    /// What the functions folder held when it was last read, whether it fits the schema or not.
+    scanned: Mutex<Arc<Scan>>,
     trouble: Mutex<Trouble>,
 }
 
@@ -89,13 +92,14 @@ impl ControlPlane {
             Some(source) => scan(source.clone()).await?,
             None => Scan::default(),
         };
-        report(&scan.notices);
-        trouble.functions = scan.notices;
+        let (fitting, notices) = scan.fitted(&served.schema);
+        report(&notices);
+        trouble.functions = notices;
         let state = DesiredState {
             revision: 1,
             schema_revision: applied.id.unsigned_abs(),
             schema: served.schema,
-            functions: Arc::new(scan.functions),
+            functions: Arc::new(fitting),
         };
         let state = Arc::new(state);
         let plane = Arc::new(Self {
@@ -110,6 +114,7 @@ impl ControlPlane {
             }),
             applied: AsyncMutex::new(applied),
             tasks: tasks.clone(),
+            scanned: Mutex::new(Arc::new(scan)),
             trouble: Mutex::new(trouble),
         });
         if let Some(watcher) = watcher {
@@ -143,15 +148,12 @@ impl ControlPlane {
         } else {
             None
         };
-        let functions = if changed.functions {
-            self.refresh_functions().await.unwrap_or_else(|error| {
-                tracing::error!(error = %with_causes(&error), "the functions were not read again; the old ones are served");
-                None
-            })
-        } else {
-            None
-        };
-        self.publish(applied.id, schema, functions);
+        if changed.functions
+            && let Err(error) = self.rescan().await
+        {
+            tracing::error!(error = %with_causes(&error), "the functions were not read again; the old ones are served");
+        }
+        self.publish(applied.id, schema);
     }
 
     /// The schema of the file, if it is another one and its tables exist now.
@@ -185,43 +187,56 @@ impl ControlPlane {
             .map(|changed| changed.then_some(next))
     }
 
-    /// The functions of the folder, if they are others.
-    async fn refresh_functions(&self) -> Result<Option<BTreeMap<String, Arc<Function>>>> {
+    /// Reads the functions folder again. Where that fails, the functions stay, and it is the one thing that is wrong.
+    async fn rescan(&self) -> Result<()> {
         let Some(source) = &self.functions else {
-            return Ok(None);
+            return Ok(());
         };
         let outcome = scan(source.clone()).await;
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let scan = match outcome {
-            Ok(scan) => scan,
+        let mut scanned = self.scanned.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(scan) => {
+                *scanned = Arc::new(scan);
+                Ok(())
+            }
             Err(error) => {
                 let folder = source.folder.display().to_string();
-                trouble.functions = vec![Notice::error(folder, error.message())];
-                return Err(error);
+                let notices = vec![Notice::error(folder, error.message())];
+                let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+                trouble.functions.clone_from(&notices);
+                Arc::make_mut(&mut *scanned).notices = notices;
+                Err(error)
             }
-        };
-        if trouble.functions != scan.notices {
-            report(&scan.notices);
-            trouble.functions = scan.notices;
         }
+    }
+
+    /// The functions of the folder that fit the schema, if they are others than those that are served.
+    fn fitting(&self, schema: &Schema) -> Option<BTreeMap<String, Arc<Function>>> {
+        let scanned = Arc::clone(&self.scanned.lock().unwrap_or_else(PoisonError::into_inner));
+        let (functions, notices) = scanned.fitted(schema);
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.functions != notices {
+            report(&notices);
+            trouble.functions = notices;
+        }
+        drop(trouble);
         // A version covers code and manifests; nothing else can change while the process runs.
         let same = {
             let old = &self.state.borrow().functions;
-            old.len() == scan.functions.len()
-                && scan
-                    .functions
+            old.len() == functions.len()
+                && functions
                     .iter()
                     .all(|(name, function)| old.get(name).is_some_and(|old| old.version == function.version))
         };
-        Ok((!same).then_some(scan.functions))
+        (!same).then_some(functions)
     }
 
-    fn publish(
-        &self,
-        schema_revision: i64,
-        schema: Option<Served>,
-        functions: Option<BTreeMap<String, Arc<Function>>>,
-    ) {
+    /// Makes what has changed the desired state: the schema, and the functions that fit it.
+    fn publish(&self, schema_revision: i64, schema: Option<Served>) {
+        let functions = match &schema {
+            Some(served) => self.fitting(&served.schema),
+            None => self.fitting(&Arc::clone(&self.state.borrow().schema)),
+        };
         if schema.is_none() && functions.is_none() {
             return;
         }
@@ -271,7 +286,7 @@ impl ControlPlane {
         if apply {
             match self.apply(&mut applied, candidate).await {
                 Ok(served) => {
-                    self.publish(applied.id, served, None);
+                    self.publish(applied.id, served);
                     proposal.applied = true;
                 }
                 // The steps say why.
@@ -328,8 +343,8 @@ impl state::ControlPlane for ControlPlane {
     async fn reload_functions(&self) -> Result<usize> {
         tracing::debug!("the functions are to be read again");
         let applied = self.applied.lock().await;
-        let functions = self.refresh_functions().await?;
-        self.publish(applied.id, None, functions);
+        self.rescan().await?;
+        self.publish(applied.id, None);
         Ok(self.state.borrow().functions.len())
     }
 }

@@ -61,6 +61,7 @@ async fn main() -> std::io::Result<()> {
         timeout: Duration::from_secs(30),
         memory_mib: 128,
         env: Arc::default(),
+        invoke_rule: None,
     };
     let (_keep, state) = tokio::sync::watch::channel(Arc::new(DesiredState {
         revision: 1,

@@ -415,6 +415,7 @@ mod tests {
             timeout: std::time::Duration::from_secs(1),
             memory_mib: 64,
             env: Arc::default(),
+            invoke_rule: None,
         };
         for (number, target, followed) in [
             (1, "/p/node_modules", true),

@@ -14,7 +14,7 @@ use alyx_service::state::{ControlPlane, DesiredState, StateWatch};
 use alyx_store::Store;
 
 use crate::auth::Auth;
-use crate::authority::{Authority, RuleCache};
+use crate::authority::{Authority, InvokeRules, RuleCache};
 use crate::cluster::peers::SharedPeers;
 use crate::documents::Documents;
 use crate::files::Files;
@@ -81,6 +81,8 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     /// The access rules of the schema that is served.
     pub(crate) rules: RuleCache,
+    /// The access rules of the functions that are served.
+    pub(crate) invoke_rules: InvokeRules,
     /// The last requests.
     pub(crate) requests: RequestLog,
     /// The other gateways of a cluster.

@@ -4,6 +4,7 @@
 //! [`Authority`]: reads are under its filter in the database itself, writes carry the filter of their rule or a step
 //! that checks it, in the same write. For an API token the same is asked of its scopes, collection by collection.
 
+mod calls;
 mod files;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,8 @@ use alyx_query::{Exists, Expand, Filter, Reach, Through};
 use alyx_rules::{Action, Decision, Facts, Incoming, RuleSet};
 use alyx_schema::{Collection, Schema};
 use parking_lot::Mutex;
+
+pub(crate) use calls::{Asked, InvokeRules};
 
 use crate::auth::scope_missing;
 

@@ -55,7 +55,7 @@ pub use crate::cluster::realtime::{RemoteRealtime, RemoteRealtimeParts, RemoteRe
 
 use crate::app::{App, AppState};
 use crate::auth::Auth;
-use crate::authority::RuleCache;
+use crate::authority::{InvokeRules, RuleCache};
 use crate::cluster::peers::Peers;
 use crate::documents::Documents;
 use crate::edge::Edge;
@@ -169,6 +169,7 @@ impl Gateway {
             engine,
             peers,
             rules: RuleCache::default(),
+            invoke_rules: InvokeRules::default(),
             requests: RequestLog::default(),
             transactions,
             frontend,

@@ -11,6 +11,7 @@ mod docs;
 mod drain;
 mod explain;
 mod files;
+mod function_rules;
 mod function_stats;
 mod functions;
 mod migrate;

@@ -81,6 +81,7 @@ impl Project {
             timeout: PLENTY,
             memory_mib: 128,
             env: Arc::default(),
+            invoke_rule: None,
         };
         adjust(&mut function);
         self.state.send_modify(|state| {

@@ -13,6 +13,7 @@ use alyx_service::state::{Function, Runtime};
 
 use super::bundle::Bundle;
 use super::manifest::{self, Manifest};
+use super::rule::Written;
 use super::{Notice, Scan, Source, shown};
 
 /// Largest manifest in bytes.
@@ -43,7 +44,8 @@ pub(super) fn discover(source: &Source, bundle: &Bundle) -> Scan {
         ..Scan::default()
     };
     for (name, candidate) in candidates(source, &bundle.root, &mut scan.notices) {
-        if let Some(function) = load(source, bundle, &name, &candidate, &mut scan.notices) {
+        if let Some((function, rule)) = load(source, bundle, &name, &candidate, &mut scan.notices) {
+            scan.rules.extend(rule.map(|rule| (name.clone(), rule)));
             scan.functions.insert(name, Arc::new(function));
         }
     }
@@ -130,7 +132,7 @@ fn load(
     name: &str,
     candidate: &Candidate,
     notices: &mut Vec<Notice>,
-) -> Option<Function> {
+) -> Option<(Function, Option<Written>)> {
     let entrypoint = single(source, bundle, candidate, notices)?;
     let written = bundle.translation.origin(entrypoint);
     if !is_name(name) {
@@ -170,7 +172,7 @@ fn load(
     }
     let mut env = source.defaults.env.clone();
     env.extend(manifest.env);
-    Some(Function {
+    let function = Function {
         name: name.to_owned(),
         runtime,
         version: bundle.version.clone(),
@@ -181,7 +183,9 @@ fn load(
         timeout: manifest.timeout.unwrap_or(source.defaults.timeout),
         memory_mib: manifest.memory_mib.unwrap_or(source.defaults.memory_mib),
         env: Arc::new(env),
-    })
+        invoke_rule: manifest.invoke.as_ref().map(|rule| rule.text.as_str().into()),
+    };
+    Some((function, manifest.invoke))
 }
 
 /// The one code file of a candidate that has at most one manifest.

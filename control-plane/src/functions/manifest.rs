@@ -8,13 +8,14 @@ use alyx_service::state::Runtime;
 use alyx_yaml::{Kind, Node, Place};
 
 use super::Notice;
+use super::rule::Written;
 
 /// Longest timeout that a manifest may ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Least memory limit in MiB: less does not start a runtime.
 const MIN_MEMORY: u64 = 16;
 
-const KEYS: &str = "name, runtime, timeout, memory, env, description, sample_input";
+const KEYS: &str = "name, runtime, timeout, memory, env, rules, description, sample_input";
 
 /// What a manifest says.
 #[derive(Debug, Default, PartialEq)]
@@ -28,6 +29,8 @@ pub(super) struct Manifest {
     pub(super) env: BTreeMap<String, String>,
     pub(super) description: String,
     pub(super) sample_input: Option<serde_json::Value>,
+    /// Who may call the function.
+    pub(super) invoke: Option<Written>,
 }
 
 /// Reads a manifest; `None` where it has an error, which is then among the notices with all the others.
@@ -39,6 +42,7 @@ pub(super) fn read(
 ) -> Option<Manifest> {
     let mut reader = Reader {
         file,
+        source: text,
         environment,
         notices,
         broken: false,
@@ -57,6 +61,7 @@ pub(super) fn read(
 
 struct Reader<'a> {
     file: &'a str,
+    source: &'a str,
     environment: &'a BTreeMap<String, String>,
     notices: &'a mut Vec<Notice>,
     broken: bool,
@@ -90,6 +95,7 @@ impl Reader<'_> {
             "timeout" => self.timeout(value),
             "memory" | "memory_limit" => self.memory(value),
             "env" => self.env(value),
+            "rules" => self.rules(value),
             "sample_input" => match value.to_json() {
                 Ok(input) => self.manifest.sample_input = Some(input),
                 Err(fault) => self.error(fault.place, format!("sample_input: {}", fault.message)),
@@ -169,6 +175,35 @@ impl Reader<'_> {
         for (name, value) in entries {
             if let Some(text) = self.env_value(&name.text, value) {
                 self.manifest.env.insert(name.text.clone(), text);
+            }
+        }
+    }
+
+    /// A name that is none is an error: who meant to close a function must not have left it open.
+    fn rules(&mut self, value: &Node) {
+        let Kind::Map(entries) = value.kind.as_ref() else {
+            let message = format!("rules: this is {}; write `invoke: <rule>`", value.describe());
+            return self.error(value.place, message);
+        };
+        for (key, value) in entries {
+            if key.text != "invoke" {
+                let message = format!("rules: there is no rule `{}`; a function has `invoke`", key.text);
+                self.error(key.place, message);
+                continue;
+            }
+            // Its `$` are the expression's own.
+            match value.text() {
+                Some(text) => {
+                    self.manifest.invoke = Some(Written::at(text, self.file, value.place, self.source));
+                }
+                None => {
+                    let found = value.describe();
+                    let message = format!(
+                        "rules.invoke: this is {found}; write a rule, such as `auth != null`, or leave `rules` out to \
+                         let everybody call the function"
+                    );
+                    self.error(value.place, message);
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 mod bundle;
 mod discover;
 mod manifest;
+mod rule;
 mod typescript;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use alyx_service::state::Function;
 
 pub(crate) use bundle::{BundleError, is_code};
+use rule::Written;
 
 /// What a scan of the functions folder needs to know.
 #[derive(Debug, Clone)]
@@ -37,10 +39,12 @@ pub(crate) struct Defaults {
 }
 
 /// What a scan found.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Scan {
     /// The functions that can run.
     pub(crate) functions: BTreeMap<String, Arc<Function>>,
+    /// The rules of those that have one, by the function's name.
+    pub(crate) rules: BTreeMap<String, Written>,
     /// What is wrong, by file.
     pub(crate) notices: Vec<Notice>,
 }

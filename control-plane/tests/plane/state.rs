@@ -234,6 +234,45 @@ async fn a_broken_manifest_is_in_the_health_report_and_drops_only_its_function()
 }
 
 #[tokio::test]
+async fn a_rule_of_a_function_fits_the_schema_that_is_served_or_closes_it() {
+    let project = Project::new(POSTS);
+    project.write("functions/a.js", "");
+    project.write(
+        "functions/a.yaml",
+        "rules:\n  invoke: \"exists('posts', {'body': input.b})\"\n",
+    );
+    project.write("functions/b.js", "");
+    project.write("functions/b.yaml", "rules: {invok: 'true'}");
+    project.write("functions/c.js", "");
+    project.write("functions/c.yaml", "rules: 'true'");
+    let plane = project.start().await;
+    let mut watch = plane.watch();
+    assert!(watch.borrow().functions.is_empty());
+    let report = health(&plane, "function_sources").await;
+    let message = report.message.expect("a reason");
+    for part in [
+        "a.yaml:2:29: rules.invoke of `a`: `posts` has no field `body`",
+        "b.yaml:1:9: rules: there is no rule `invok`",
+        "c.yaml:1:8: rules: this is a single value",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    // The schema comes to fit, and no longer does.
+    project.write("schema.yaml", WITH_BODY);
+    let state = state_where(&mut watch, |state| state.functions.contains_key("a")).await;
+    assert!(has_field(&state, "body"));
+    let rule = state.functions["a"].invoke_rule.as_deref();
+    assert_eq!(rule, Some("exists('posts', {'body': input.b})"));
+    let proposal = WITH_BODY.replace("body:", "text:");
+    project.write("schema.yaml", &proposal);
+    health_where(&plane, "schema", |report| report.status == Status::Degraded).await;
+    assert!(
+        watch.borrow().functions.contains_key("a"),
+        "the old schema is served"
+    );
+}
+
+#[tokio::test]
 async fn functions_are_read_again_on_demand() {
     let project = Project::new(POSTS);
     let plane = project.try_start(false).await.expect("started");

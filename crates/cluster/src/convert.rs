@@ -61,6 +61,7 @@ pub fn function_to_wire(function: &Function, secrets: bool) -> wire::Function {
         } else {
             std::collections::HashMap::new()
         },
+        invoke_rule: function.invoke_rule.as_deref().map(str::to_owned),
     }
 }
 
@@ -127,6 +128,7 @@ fn function_from_wire(function: &wire::Function, root_of: impl Fn(&str) -> PathB
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
         ),
+        invoke_rule: function.invoke_rule.as_deref().map(Arc::from),
     })
 }
 
@@ -146,6 +148,7 @@ mod tests {
             timeout: Duration::from_millis(1500),
             memory_mib: 128,
             env: Arc::new(BTreeMap::from([("KEY".to_owned(), "s3cr3t".to_owned())])),
+            invoke_rule: Some("auth != null".into()),
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use alyx_core::nearest;
 use alyx_schema::{Collection, Schema};
 
-use crate::expr::{Expr, Kind, Node, Shape};
+use crate::expr::{CallPart, Expr, Kind, Node, Shape};
 use crate::problem::Problem;
 use crate::rule::{Action, FileAction};
 use crate::stored::storage;
@@ -31,26 +31,31 @@ pub(crate) enum Subject {
     /// `file`: a row of the table of files. Even of a new one nothing is known when its rule is decided, so that who may
     /// upload nothing is refused before anything is uploaded.
     File(FileAction),
+    /// Nothing stored: a function that is to be called.
+    Call,
 }
 
 impl Subject {
-    fn method(self) -> &'static str {
+    /// `request.method`.
+    fn method(self) -> Node {
         match self {
-            Self::Document(action) => action.method(),
-            Self::File(action) => action.method(),
+            Self::Document(action) => Node::Value(Val::Text(action.method().into())),
+            Self::File(action) => Node::Value(Val::Text(action.method().into())),
+            Self::Call => Node::OfCall(CallPart::Method),
         }
     }
 
-    /// The name of what is decided about.
-    fn name(self) -> &'static str {
+    /// The name of what is decided about, where it is something stored.
+    fn name(self) -> Option<&'static str> {
         match self {
-            Self::Document(_) => "doc",
-            Self::File(_) => "file",
+            Self::Document(_) => Some("doc"),
+            Self::File(_) => Some("file"),
+            Self::Call => None,
         }
     }
 }
 
-/// Reads a rule about documents of the collection, or about files.
+/// Reads a rule about documents of the collection, about files, or about calls, which look at no collection of their own.
 ///
 /// Errors: the first thing that is wrong.
 pub(crate) fn bind(

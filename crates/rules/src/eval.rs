@@ -9,7 +9,7 @@ use alyx_schema::Collection;
 
 use crate::compute::{self, compute};
 use crate::condition::{Condition, and};
-use crate::expr::{AuthPart, ExistsExpr, Expr, Function, Macro, Node, Stored};
+use crate::expr::{AuthPart, CallPart, ExistsExpr, Expr, Function, Macro, Node, Stored};
 use crate::rule::{Facts, Incoming};
 use crate::stored::{Origin, Reference, anywhere, has_value};
 use crate::syntax::Operator;
@@ -95,6 +95,7 @@ impl<'f> Evaluator<'f> {
             Node::Data(position) => self.data(*position),
             Node::DataHas(position) => Outcome::Known(Val::Bool(self.comes_in(*position))),
             Node::Stored(stored) => self.stored(stored),
+            Node::OfCall(part) => Outcome::Known(self.of_call(*part)),
             Node::Got {
                 collection,
                 key,
@@ -185,7 +186,7 @@ impl<'f> Evaluator<'f> {
     fn data<'e>(&self, position: usize) -> Outcome<'e> {
         let field = &self.collection.fields[position];
         match self.facts.incoming {
-            Incoming::Nothing | Incoming::Unknown => Outcome::Known(Val::Null),
+            Incoming::Nothing | Incoming::Unknown | Incoming::Call(_) => Outcome::Known(Val::Null),
             Incoming::Row(row) => Outcome::Known(
                 row.get(position)
                     .map_or(Val::Null, |value| Val::stored(field, value)),
@@ -203,10 +204,21 @@ impl<'f> Evaluator<'f> {
         }
     }
 
+    fn of_call(&self, part: CallPart) -> Val {
+        match (self.facts.incoming, part) {
+            (Incoming::Call(call), CallPart::Input) => call.input.clone(),
+            (Incoming::Call(call), CallPart::Method) => call.method.clone(),
+            (
+                Incoming::Nothing | Incoming::Unknown | Incoming::Row(_) | Incoming::Changes { .. },
+                CallPart::Input | CallPart::Method,
+            ) => Val::Null,
+        }
+    }
+
     fn comes_in(&self, position: usize) -> bool {
         let field = &self.collection.fields[position];
         match self.facts.incoming {
-            Incoming::Nothing | Incoming::Unknown => false,
+            Incoming::Nothing | Incoming::Unknown | Incoming::Call(_) => false,
             Incoming::Row(row) => row.get(position).is_some_and(|value| !value.is_null()),
             Incoming::Changes { changes, sums } => {
                 let mut named = changes.iter().chain(sums);

@@ -209,6 +209,7 @@ impl Draughtsman<'_> {
             | Node::Data(_)
             | Node::DataHas(_)
             | Node::Stored(_)
+            | Node::OfCall(_)
             | Node::Element(_)
             | Node::Select(..)
             | Node::Index(..)

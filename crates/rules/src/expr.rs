@@ -36,6 +36,8 @@ pub(crate) enum Node {
         stored: Stored,
     },
     Exists(Box<ExistsExpr>),
+    /// What the call of a function brings.
+    OfCall(CallPart),
     /// An element of a list, numbered from the outermost macro on.
     Element(usize),
     Select(Box<Expr>, Arc<str>),
@@ -73,6 +75,7 @@ impl Expr {
                 | Node::Data(_)
                 | Node::DataHas(_)
                 | Node::Stored(_)
+                | Node::OfCall(_)
                 | Node::Element(_) => false,
                 Node::Got { key: inner, .. }
                 | Node::Select(inner, _)
@@ -112,6 +115,13 @@ impl AuthPart {
         ("role", Self::Role),
         ("metadata", Self::Metadata),
     ];
+}
+
+/// What rules see of the call of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallPart {
+    Input,
+    Method,
 }
 
 /// Functions of values that are known.

@@ -13,6 +13,7 @@
 //! Pure: no I/O, no runtime, no HTTP, no SQL driver.
 
 mod bind;
+mod call;
 mod compute;
 mod condition;
 mod eval;
@@ -27,10 +28,11 @@ mod stored;
 mod syntax;
 mod value;
 
+pub use call::Call;
 pub use explain::Drawing;
 pub use problem::Problem;
 pub use review::{BucketLine, BucketReview, Line, Review, Verdict, review, review_buckets};
 pub use rule::{Action, Decision, Facts, FileAction, Incoming, Rule};
 pub use seen::{Came, Explained, Seen};
-pub use set::{Broken, RuleSet, read_schema};
+pub use set::{Broken, RuleSet, placed, read_schema};
 pub use syntax::Span;

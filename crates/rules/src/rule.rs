@@ -9,8 +9,9 @@ use alyx_query::Filter;
 use alyx_schema::{Collection, Schema, files};
 
 use crate::bind::{Bound, Subject, bind};
+use crate::call::Call;
 use crate::eval::Evaluator;
-use crate::expr::Expr;
+use crate::expr::{CallPart, Expr, Node};
 use crate::problem::Problem;
 
 /// What is done to a document.
@@ -133,6 +134,8 @@ pub enum Incoming<'f> {
     Unknown,
     /// A new document.
     Row(&'f [Value]),
+    /// The call of a function.
+    Call(&'f Call),
     /// Some fields of a document.
     Changes {
         /// New values by position.
@@ -204,6 +207,29 @@ impl Rule {
             bound: Arc::new(bind(schema, files(), Subject::File(action), text)?),
             text: text.into(),
         })
+    }
+
+    /// Checks a rule about calls of a function.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn compile_of_calls(schema: &Schema, text: &str) -> Result<Self, Problem> {
+        // A call looks at nothing stored but what it names, so any collection will do.
+        Ok(Self {
+            bound: Arc::new(bind(schema, files(), Subject::Call, text)?),
+            text: text.into(),
+        })
+    }
+
+    /// Whether it looks at what a function is called with.
+    pub fn uses_input(&self) -> bool {
+        let of_input = |node: &Node| matches!(node, Node::OfCall(CallPart::Input));
+        self.bound.expr.any(&of_input)
+    }
+
+    /// Decides of the call in `facts`. A filter is about other collections alone. An error in the rule denies.
+    pub fn decide_of_call(&self, facts: &Facts<'_>) -> Decision {
+        self.decide(files(), facts)
     }
 
     /// As it is written.

@@ -180,6 +180,24 @@ pub fn read_schema(source: &str, file: &str) -> Result<(ParsedSchema, Arc<RuleSe
     }
 }
 
+/// How many characters behind the beginning of a rule its problem begins, and what it says: the part in question by its
+/// place where the rule is `written` in one line, quoted or not, and else by its text.
+pub fn placed(problem: &Problem, rule: &str, written: &str) -> (usize, String) {
+    let start = [0, 1].into_iter().find(|skip| {
+        let inside = written.chars().skip(*skip).collect::<String>();
+        inside.starts_with(rule)
+    });
+    let part = problem.span.of(rule);
+    match start {
+        Some(quote) => {
+            let before = rule.get(..problem.span.start).unwrap_or_default();
+            (quote + before.chars().count(), problem.message.clone())
+        }
+        None if part.is_empty() => (0, problem.message.clone()),
+        None => (0, format!("`{part}`: {}", problem.message)),
+    }
+}
+
 /// The problem with its place in the file: that of the part in question where the rule is written in one line.
 fn told(broken: &Broken, source: &str) -> alyx_schema::Problem {
     let Broken { rule, problem, .. } = broken;
@@ -188,20 +206,8 @@ fn told(broken: &Broken, source: &str) -> alyx_schema::Problem {
         .nth(rule.line.saturating_sub(1))
         .unwrap_or_default();
     let written: String = line.chars().skip(rule.column.saturating_sub(1)).collect();
-    let start = [0, 1].into_iter().find(|skip| {
-        let inside = written.chars().skip(*skip).collect::<String>();
-        inside.starts_with(rule.text.as_ref())
-    });
-    let before = rule.text.get(..problem.span.start).unwrap_or_default();
-    let column = match start {
-        Some(quote) => rule.column + quote + before.chars().count(),
-        None => rule.column,
-    };
-    let part = problem.span.of(&rule.text);
-    let mut message = problem.message.clone();
-    if start.is_none() && !part.is_empty() {
-        message = format!("`{part}`: {message}");
-    }
+    let (offset, mut message) = placed(problem, &rule.text, &written);
+    let column = rule.column + offset;
     if rule.path == "default_access" {
         let (subject, action) = (&broken.subject, broken.action);
         message = format!("{message} (as the {action} rule of `{subject}`)");

@@ -61,6 +61,8 @@ pub struct Function {
     pub memory_mib: u64,
     /// `ctx.env`: settings, the only environment that the function sees. Never logged.
     pub env: Arc<BTreeMap<String, String>>,
+    /// Who may call it: a rule over the schema that is served; `None` where everybody may.
+    pub invoke_rule: Option<Arc<str>>,
 }
 
 /// Language runtimes.

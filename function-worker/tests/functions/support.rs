@@ -92,6 +92,7 @@ impl World {
             timeout: PLENTY,
             memory_mib: 128,
             env: Arc::default(),
+            invoke_rule: None,
         };
         adjust(&mut function);
         self.change(|functions| {

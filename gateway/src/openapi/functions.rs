@@ -181,6 +181,7 @@ fn fill_call(call: &mut Json, sample: Option<&Json>) {
             "400",
             "The input was refused, or the handler threw an error with a code.",
         ),
+        ("403", "The function's rule does not let the caller call it."),
         ("404", "There is no such function."),
         ("413", "The body is too large."),
         (

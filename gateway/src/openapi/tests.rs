@@ -48,6 +48,7 @@ fn function(name: &str, description: &str, sample_input: Option<Json>) -> (Strin
         timeout: Duration::from_secs(30),
         memory_mib: 128,
         env: Arc::new(BTreeMap::from([("API_KEY".to_owned(), "hush".to_owned())])),
+        invoke_rule: None,
     };
     (name.to_owned(), Arc::new(function))
 }

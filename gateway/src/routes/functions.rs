@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::Context;
 use super::function_figures::Figures;
 use crate::auth::scope_missing;
+use crate::authority::Asked;
 use crate::documents::FunctionData;
 use crate::envelope::{self, Reply};
 use crate::invocation::{self, read_input};
@@ -123,7 +124,7 @@ pub(super) async fn invoke(
     let body = context.body(headers, body).await?;
     let (shape, input) = read_input(&body)?;
     let began = Instant::now();
-    let completed = match invocation_of(context, &name, headers, input) {
+    let completed = match invocation_of(context, &name, headers, input).await {
         Ok(invocation) => service.invoke(invocation).await,
         Err(error) => Err(error),
     };
@@ -136,7 +137,8 @@ pub(super) async fn invoke(
     })
 }
 
-fn invocation_of(
+/// The call, if the caller may make it.
+async fn invocation_of(
     context: Context<'_>,
     name: &str,
     headers: &HeaderMap,
@@ -145,6 +147,19 @@ fn invocation_of(
     let state = context.app.desired();
     let function = find(&state, name)?;
     let deadline = Instant::now() + function.timeout + QUEUE_TIME;
+    if function.invoke_rule.is_some() {
+        let asked = Asked {
+            function,
+            method: "POST",
+            input: &input,
+            deadline: context.deadline(),
+        };
+        let rules = (&context.app.invoke_rules, &context.app.store);
+        context
+            .authority(&state)
+            .permit_call(rules, &state, &asked)
+            .await?;
+    }
     Ok(Invocation {
         id: InvocationId::new(),
         request_id: context.tag.to_id(),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use crate::accounts;
 use crate::site::{Setup, Site};
 
 #[tokio::test]
@@ -76,7 +77,7 @@ async fn bodies_that_are_no_json_are_refused() {
 async fn descriptions_tell_neither_environment_nor_paths() {
     let site = Site::start().await;
     let listed = site.get("/api/functions").await.json();
-    assert_eq!(listed["count"], 9);
+    assert_eq!(listed["count"], 11);
     assert_eq!(
         listed["functions"][0],
         json!({"name": "crash", "runtime": "node"})
@@ -140,7 +141,40 @@ async fn logs_are_for_development_and_reload_for_operators_too() {
         .call("POST", "/api/functions/reload", &json!({}))
         .await
         .json();
-    assert_eq!((&reload["success"], &reload["count"]), (&json!(true), &json!(9)));
+    assert_eq!((&reload["success"], &reload["count"]), (&json!(true), &json!(11)));
+}
+
+#[tokio::test]
+async fn rules_bind_accounts_and_nobody_but_not_tokens() {
+    let site = accounts::setup().start().await;
+    let forbidden = (403, "FORBIDDEN".to_owned());
+    let input = json!({"word": "yes"});
+    let member = "/api/functions/member";
+    assert_eq!(site.call("POST", member, &input).await.refusal(), forbidden);
+    let wrapped = site.call("POST", member, &json!({"input": input})).await;
+    assert_eq!(
+        (wrapped.refusal(), &wrapped.json()["success"]),
+        (forbidden.clone(), &json!(false))
+    );
+    let account = json!({"email": "a@x.io", "password": "correct horse battery"});
+    let account = site.call("POST", "/api/auth/register", &account).await.json();
+    let access = account["access_token"].as_str().expect("a token");
+    let denied = site.with_token("POST", member, access, &input).await;
+    assert_eq!(denied.refusal(), forbidden, "there is no such document");
+    let made = site.call("POST", "/api/collections/numbered", &input).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let called = site.with_token("POST", member, access, &input).await;
+    assert_eq!((called.status, called.json()), (200, input.clone()), "{called:?}");
+    // A rule that does not compile lets nobody in whom rules bind.
+    let unruly = "/api/functions/unruly";
+    assert_eq!(
+        site.with_token("POST", unruly, access, &input).await.refusal(),
+        forbidden
+    );
+    let token = site.token("caller", "functions:unruly").await;
+    assert_eq!(site.with_token("POST", unruly, &token, &input).await.status, 200);
+    let other = site.with_token("POST", member, &token, &input).await;
+    assert_eq!(other.refusal(), (403, "SCOPE_MISSING".to_owned()));
 }
 
 #[tokio::test]

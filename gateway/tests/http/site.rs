@@ -307,13 +307,27 @@ fn functions() -> BTreeMap<String, Arc<Function>> {
         timeout: Duration::from_secs(30),
         memory_mib: 128,
         env: Arc::new(BTreeMap::from([("TOKEN".to_owned(), "hunter2".to_owned())])),
+        invoke_rule: None,
     };
     let names = [
         "echo", "throw", "refuse", "crash", "full", "panic", "wait", "db", "stats",
     ];
+    let ruled = |name: &str, rule: &str| Function {
+        invoke_rule: Some(rule.into()),
+        ..function(name)
+    };
+    let ruled = [
+        ruled(
+            "member",
+            "auth != null && exists('numbered', {'word': input.word})",
+        ),
+        ruled("unruly", "auth.typo == 1"),
+    ];
     names
         .into_iter()
-        .map(|name| (name.to_owned(), Arc::new(function(name))))
+        .map(function)
+        .chain(ruled)
+        .map(|function| (function.name.clone(), Arc::new(function)))
         .collect()
 }
 

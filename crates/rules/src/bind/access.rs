@@ -6,7 +6,7 @@ use alyx_query::JsonPath;
 use alyx_schema::{Collection, FILES_TABLE, Field};
 
 use super::{Binder, Binding, Part, Subject, meant, part, problem};
-use crate::expr::{AuthPart, Expr, Hop, Kind, Leaf, Node, Shape, Stored};
+use crate::expr::{AuthPart, CallPart, Expr, Hop, Kind, Leaf, Node, Shape, Stored};
 use crate::problem::Problem;
 use crate::rule::Action;
 use crate::syntax::{Ast, AstKind, Span};
@@ -19,6 +19,9 @@ pub(super) const NAMES: [&str; 6] = ["auth", "doc", "file", "data", "request", "
 /// Names in a rule about documents, and in one about files.
 const OF_DOCUMENTS: [&str; 5] = ["auth", "doc", "data", "request", "now"];
 const OF_FILES: [&str; 4] = ["auth", "file", "request", "now"];
+const OF_CALLS: [&str; 5] = ["auth", "input", "data", "request", "now"];
+/// The input of a call, whose other name `data` is that of what comes in anywhere.
+pub(super) const INPUT: &str = "input";
 const OF_REQUEST: [&str; 3] = ["body", "method", "time"];
 /// What the names of fields with a key end with.
 const KEY_SUFFIX: &str = "_id";
@@ -44,7 +47,8 @@ impl Binder<'_> {
                 self.uses_time = true;
                 Ok(part(Node::Now, span, Shape::TIME))
             }
-            name if name == self.subject.name() || matches!(name, "data" | "request") => {
+            INPUT | "data" if self.subject == Subject::Call => Ok(input(span)),
+            name if Some(name) == self.subject.name() || matches!(name, "data" | "request") => {
                 let message = format!("`{name}` is not a value of its own");
                 Err(problem(
                     span,
@@ -58,6 +62,7 @@ impl Binder<'_> {
                 match self.subject {
                     Subject::Document(_) => meant(name, OF_DOCUMENTS.into_iter()),
                     Subject::File(_) => meant(name, OF_FILES.into_iter()),
+                    Subject::Call => meant(name, OF_CALLS.into_iter()),
                 },
             )),
         }
@@ -89,7 +94,8 @@ impl Binder<'_> {
         steps.reverse();
         match &base.kind {
             AstKind::Name(name) if !self.elements.contains(name) => match name.as_str() {
-                name if name == self.subject.name() => self.document(&steps, ast.span),
+                INPUT if self.subject == Subject::Call => self.data(&steps, ast.span),
+                name if Some(name) == self.subject.name() => self.document(&steps, ast.span),
                 "data" => self.data(&steps, ast.span),
                 "request" => self.request(&steps, ast.span),
                 "auth" => Self::auth(&steps),
@@ -150,12 +156,9 @@ impl Binder<'_> {
     fn request(&mut self, steps: &[Step<'_>], span: Span) -> Binding {
         let first = &steps[0];
         match (first.name.as_str(), steps.len()) {
+            ("body", 1) if self.subject == Subject::Call => Ok(input(span)),
             ("body", 2..) => self.data(&steps[1..], span),
-            ("method", 1) => Ok(part(
-                Node::Value(Val::Text(self.subject.method().into())),
-                span,
-                Shape::KNOWN,
-            )),
+            ("method", 1) => Ok(part(self.subject.method(), span, Shape::KNOWN)),
             ("time", 1) => {
                 self.uses_time = true;
                 Ok(part(Node::Now, span, Shape::TIME))
@@ -189,6 +192,7 @@ impl Binder<'_> {
                 let message = "files bring no `data`";
                 return Err(problem(span, message, "use `file` for what is known of them"));
             }
+            Subject::Call => return Ok(inside(input(span), steps)),
             Subject::Document(Action::Create | Action::Update) => {}
         }
         let first = &steps[0];
@@ -217,7 +221,7 @@ impl Binder<'_> {
             }
             _ => false,
         };
-        if !of_body {
+        if !of_body || self.subject == Subject::Call {
             return None;
         }
         let step = Step {
@@ -242,7 +246,7 @@ impl Binder<'_> {
         let shape = match (self.subject, stored.hops.is_empty(), kind) {
             (Subject::Document(Action::Create), true, Kind::Time) => Shape::TIME,
             (Subject::Document(Action::Create), true, _) => Shape::KNOWN,
-            (Subject::Document(_) | Subject::File(_), _, kind) => Shape::Stored(kind),
+            (Subject::Document(_) | Subject::File(_) | Subject::Call, _, kind) => Shape::Stored(kind),
         };
         part(Node::Stored(stored), span, shape)
     }
@@ -449,6 +453,11 @@ impl Binder<'_> {
             )
         })
     }
+}
+
+/// What a function is called with, as a whole.
+fn input(span: Span) -> Part {
+    part(Node::OfCall(CallPart::Input), span, Shape::KNOWN)
 }
 
 fn leaf(collection: &Collection, position: usize) -> Leaf {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use regex::RegexBuilder;
 
-use super::access::NAMES;
-use super::{Binder, Binding, Part, meant, part, problem};
+use super::access::{INPUT, NAMES};
+use super::{Binder, Binding, Part, Subject, meant, part, problem};
 use crate::expr::{ExistsExpr, Function, Kind, Link, Macro, Node, Shape, Style};
 use crate::problem::Problem;
 use crate::syntax::{Ast, AstKind, Span};
@@ -273,7 +273,8 @@ impl Binder<'_> {
                 "each one multiplies the work: flatten the data",
             ));
         }
-        if NAMES.contains(&variable.as_str()) {
+        let of_call = self.subject == Subject::Call && variable == INPUT;
+        if of_call || NAMES.contains(&variable.as_str()) {
             let message = format!("`{variable}` has a meaning of its own");
             return Err(problem(
                 args[0].span,
