@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use alyx_tests::{Form, Project, Server, eventually};
+use alyx_tests::{Form, Http, Project, Server, eventually};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -61,6 +61,24 @@ fn ids(page: &Value) -> Vec<&str> {
     docs.map(|doc| doc["id"].as_str().expect("an id")).collect()
 }
 
+/// A condition that holds of a hidden document answers like one that does not.
+async fn conditions_on_hidden_documents_tell_nothing(http: &Http) {
+    for op in ["get", "update", "delete"] {
+        for author in ["me", "somebody else"] {
+            let mut operation = json!({"op": op, "collection": "posts", "id": "b", "if": {"author": author}});
+            if op == "update" {
+                operation["data"] = json!({"title": "x"});
+            }
+            let refused = http.post("/api/batch", &json!({"operations": [operation]})).await;
+            assert_eq!(
+                (refused.status, refused.code()),
+                (404, "DOCUMENT_NOT_FOUND".to_owned()),
+                "{op} if {author}: {refused:?}"
+            );
+        }
+    }
+}
+
 async fn a_read_rule_holds_on_every_surface(form: Form) {
     let project = Project::with_schema(SCHEMA);
     let server = form.start(&project).await;
@@ -92,6 +110,7 @@ async fn a_read_rule_holds_on_every_surface(form: Form) {
     assert_eq!((missing.status, missing.code()), (hidden.status, hidden.code()));
     let batch = json!({"operations": [{"op": "get", "collection": "posts", "id": "b"}]});
     assert_eq!(http.post("/api/batch", &batch).await.status, 404);
+    conditions_on_hidden_documents_tell_nothing(&http).await;
     let conditional = http
         .send(
             Method::PATCH,
