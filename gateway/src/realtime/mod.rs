@@ -28,4 +28,6 @@ mod wire;
 mod tests;
 
 pub(crate) use hub::{Hub, HubParts, Limits};
+#[cfg(test)]
+pub(crate) use ruled_query::RuledQuery;
 pub(crate) use upgrade::upgrade;

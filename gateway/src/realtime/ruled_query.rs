@@ -21,7 +21,7 @@ pub(super) const RULES_EVERY: u32 = 10;
 
 /// A subscription's query and what rules make of it.
 #[derive(Debug)]
-pub(super) struct RuledQuery {
+pub(crate) struct RuledQuery {
     /// As it was asked for.
     query: Query,
     /// See [`Ruled`].
@@ -42,7 +42,7 @@ impl RuledQuery {
     /// Reads a subscription.
     ///
     /// Errors: `COLLECTION_NOT_FOUND`, `FORBIDDEN`, those of reading the query.
-    pub(super) fn read(
+    pub(crate) fn read(
         rules: &Arc<RuleSet>,
         desired: &DesiredState,
         caller: &Caller,
@@ -116,7 +116,7 @@ impl RuledQuery {
     }
 
     /// The query under its rules.
-    pub(super) fn query(&self) -> Query {
+    pub(crate) fn query(&self) -> Query {
         let filter = self.ruled.filter.as_ref().unwrap_or(&self.query.filter);
         Query {
             filter: filter.clone(),

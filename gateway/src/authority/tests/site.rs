@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::random::Random;
 use crate::auth::Identity;
-use crate::authority::Authority;
+use crate::realtime::RuledQuery;
 use crate::request_id::RequestTag;
 use crate::routes::{Context, dispatch};
 use crate::{Gateway, GatewayParts};
@@ -425,14 +425,21 @@ impl Site {
         }
     }
 
-    /// Whether a live query of the caller shows the document: the rule judged in memory, with what realtime nodes ask the
-    /// database about other documents.
+    /// Whether a live query of the caller shows the document: what a subscription becomes under the rules, judged in memory
+    /// with what realtime nodes ask the database about other documents.
     pub(super) async fn live(&self, caller: &Caller, row: &Row) -> bool {
         let desired = self.desired();
         let items = self.collection("items");
         let rules = self.gateway.app.rules.of(&desired.schema);
-        let authority = Authority::of(rules, caller, std::time::SystemTime::now());
-        let rule = authority.visible(&items).normalize();
+        let asked = ("items", &json!({}));
+        let query = match RuledQuery::read(&rules, &desired, caller, asked) {
+            Ok(ruled) => ruled.query(),
+            Err(error) => {
+                assert_eq!(error.code(), "FORBIDDEN", "{error}");
+                return false;
+            }
+        };
+        let rule = query.filter.normalize();
         let mut verdicts = Vec::new();
         for part in rule.elsewhere() {
             let value = part.field().map_or(Value::Null, |field| row[field].clone());
