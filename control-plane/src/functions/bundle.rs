@@ -42,6 +42,17 @@ pub(crate) enum BundleError {
         /// The functions folder.
         folder: PathBuf,
     },
+    /// A link would bring a file from elsewhere on the machine into code that functions can read.
+    #[error(
+        "{path} is a link to {target}, outside the functions folder; put a copy of what it leads to in its place, or \
+         leave it out"
+    )]
+    LeadsOut {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
     /// The folder cannot be walked (a link that leads in a circle, no permission).
     #[error("the functions folder cannot be read")]
     Walk(#[from] walkdir::Error),
@@ -101,6 +112,7 @@ fn copy(folder: &Path, target: &Path) -> Result<(String, Translation), BundleErr
     let too_large = || BundleError::TooLarge {
         folder: folder.to_owned(),
     };
+    let real_folder = real(folder)?;
     let walk = WalkDir::new(folder)
         .follow_links(true)
         .sort_by_file_name()
@@ -112,6 +124,9 @@ fn copy(folder: &Path, target: &Path) -> Result<(String, Translation), BundleErr
             Err(error) if is_missing(&error) => continue,
             Err(error) => return Err(error.into()),
         };
+        if entry.depth() > 0 && entry.path_is_symlink() {
+            stays_inside(entry.path(), &real_folder)?;
+        }
         let relative = entry.path().strip_prefix(folder).unwrap_or(entry.path());
         let copied = target.join(relative);
         if entry.file_type().is_dir() {
@@ -138,6 +153,26 @@ fn copy(folder: &Path, target: &Path) -> Result<(String, Translation), BundleErr
         source,
     })?;
     Ok((version, translation))
+}
+
+/// Refuses a link that leads out of the functions folder.
+fn stays_inside(link: &Path, folder: &Path) -> Result<(), BundleError> {
+    let target = real(link)?;
+    if target.starts_with(folder) {
+        return Ok(());
+    }
+    Err(BundleError::LeadsOut {
+        path: link.to_owned(),
+        target,
+    })
+}
+
+fn real(path: &Path) -> Result<PathBuf, BundleError> {
+    fs::canonicalize(path).map_err(|source| BundleError::Io {
+        path: path.to_owned(),
+        verb: "read",
+        source,
+    })
 }
 
 fn is_missing(error: &walkdir::Error) -> bool {

@@ -321,9 +321,9 @@ fn modules_and_package_of_the_project_are_taken_over() {
 #[test]
 fn links_are_followed_and_those_to_nothing_are_passed_over() {
     let project = project(&[("a.js", "")]);
-    let outside = project.dir.path().join("outside.js");
-    fs::write(&outside, "x").expect("written");
-    std::os::unix::fs::symlink(&outside, project.source.folder.join("b.js")).expect("linked");
+    let folder = &project.source.folder;
+    fs::write(folder.join("_inside.js"), "x").expect("written");
+    std::os::unix::fs::symlink("_inside.js", folder.join("b.js")).expect("linked");
     std::os::unix::fs::symlink("nobody@host", project.source.folder.join(".#a.js")).expect("linked");
     std::os::unix::fs::symlink("nowhere", project.source.folder.join("c.js")).expect("linked");
     let scan = project.scan();
@@ -333,4 +333,30 @@ fn links_are_followed_and_those_to_nothing_are_passed_over() {
 
     std::os::unix::fs::symlink(".", project.source.folder.join("_circle")).expect("linked");
     assert!(project.source.scan().is_err());
+}
+
+#[test]
+fn links_that_lead_out_of_the_folder_are_refused() {
+    let links = [("b.js", "secret.js"), ("_shared", "private"), ("_shared", "..")];
+    for (name, target) in links {
+        let project = project(&[("a.js", ""), ("../secret.js", "x"), ("../private/key.js", "x")]);
+        let link = project.source.folder.join(name);
+        std::os::unix::fs::symlink(Path::new("..").join(target), &link).expect("linked");
+        let refused = project.source.scan().expect_err("it leads out").to_string();
+        assert!(
+            refused.contains(&link.display().to_string()) && refused.contains("outside the functions folder"),
+            "{refused}"
+        );
+        fs::remove_file(&link).expect("removed");
+        assert_eq!(names(&project.scan()), ["a"]);
+    }
+}
+
+#[test]
+fn a_functions_folder_that_is_a_link_itself_is_read() {
+    let mut project = project(&[("a.js", "")]);
+    let link = project.dir.path().join("linked");
+    std::os::unix::fs::symlink(&project.source.folder, &link).expect("linked");
+    project.source.folder = link;
+    assert_eq!(names(&project.scan()), ["a"]);
 }
