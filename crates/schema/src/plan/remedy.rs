@@ -6,6 +6,13 @@ use super::convert::{converted, is_lossless, keeps_values, sample};
 use crate::ddl::{self, quote};
 use crate::model::{Collection, DefaultValue, Field, FieldType, Index, Reference, Schema};
 
+/// What a migration does without a word where the same change alone is refused.
+const ROUNDED: &str = "whole numbers beyond 2^53 are rounded to the nearest float";
+
+fn is_rounded(old: &Field, new: &Field) -> bool {
+    old.kind == FieldType::Int && new.kind == FieldType::Float
+}
+
 /// The way to carry out one refused step.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Remedy {
@@ -151,8 +158,13 @@ pub(super) fn required(collection: &Collection, old: &Field, field: &Field) -> R
             format!("ALTER TABLE {table} RENAME COLUMN {filled} TO {name}"),
         ]
     };
-    Remedy::new(format!("require_{}_{}", collection.name, field.name), statements)
-        .advice(format!("leave `{}` nullable", field.name))
+    let remedy = Remedy::new(format!("require_{}_{}", collection.name, field.name), statements)
+        .advice(format!("leave `{}` nullable", field.name));
+    if is_rounded(old, field) {
+        remedy.note(ROUNDED)
+    } else {
+        remedy
+    }
 }
 
 /// A new field that old documents have no value for.
@@ -356,11 +368,17 @@ pub(super) fn remade(before: &Collection, after: &Collection, renames: &[(&str, 
         format!("DROP TABLE {table}"),
         format!("ALTER TABLE {name} RENAME TO {table}"),
     ];
-    Remedy::new(format!("rebuild_{}", after.name), statements).note(if sure {
-        "look at the values in SELECT, and at what refers to the old key"
+    let mut note = if sure {
+        "look at the values in SELECT, and at what refers to the old key".to_owned()
     } else {
         "look at the values in SELECT; of documents that would share a key, all but the first are left out"
-    })
+            .to_owned()
+    };
+    let mut fields = after.fields.iter();
+    if fields.any(|field| old_field(before, field, renames).is_some_and(|old| is_rounded(old, field))) {
+        note = format!("{note}; {ROUNDED}");
+    }
+    Remedy::new(format!("rebuild_{}", after.name), statements).note(note)
 }
 
 /// New references that a document must have refer to something that there is.

@@ -170,3 +170,27 @@ fn what_is_proposed_fits_the_table_as_it_is() {
         "GROUP BY \"a\")",
     );
 }
+
+/// A migration does it without a word, so its file says it.
+#[test]
+fn migrations_that_make_floats_of_whole_numbers_say_that_large_ones_are_rounded() {
+    let notes = |to: &str| {
+        let from = "collections: {notes: {fields: {n: {type: int, nullable: true}}}}";
+        let to = format!("collections: {{notes: {{fields: {{n: {{type: {to}}}}}}}}}");
+        let plan = plan(&schema(from), &schema(&to));
+        let refused = plan.refused().map(|step| format!("{:?}", step.verdict));
+        refused.collect::<String>()
+    };
+    assert!(
+        notes("float").contains("beyond 2^53 are rounded"),
+        "{}",
+        notes("float")
+    );
+    assert!(!notes("int").contains("rounded"), "{}", notes("int"));
+    let key = plan(
+        &schema("collections: {notes: {fields: {id: {type: int, primary: true}, n: {type: int}}}}"),
+        &schema("collections: {notes: {fields: {n: {type: float}, key: {type: string, primary: true}}}}"),
+    );
+    let key = format!("{:?}", key.refused().collect::<Vec<_>>());
+    assert!(key.contains("beyond 2^53 are rounded"), "{key}");
+}
