@@ -9,6 +9,7 @@ use alyx_schema::{Collection, FieldType, Schema, search_table};
 use super::memory::{Memory, now};
 
 /// What a database holds.
+#[derive(Debug, PartialEq)]
 pub(super) struct Seen {
     /// Rows by SQLite's number, which is last, of each collection.
     rows: BTreeMap<String, Vec<Row>>,
@@ -16,6 +17,24 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Whether a whole number that is to become a float is too large for that.
+    pub(super) fn has_beyond_float(&self, from: &Schema, to: &Schema) -> bool {
+        let fields = from.collections.values().flat_map(|collection| {
+            let fields = collection.fields.iter().enumerate();
+            fields.map(move |(at, field)| (collection, at, field))
+        });
+        let mut converted = fields.filter(|(collection, _, field)| {
+            let new = to
+                .collection(&collection.name)
+                .and_then(|new| new.field(&field.name));
+            field.kind == FieldType::Int && new.is_some_and(|(_, new)| new.kind == FieldType::Float)
+        });
+        converted.any(|(collection, at, _)| {
+            let rows = &self.rows[&collection.name];
+            rows.iter().any(|row| is_beyond_float(&row[at]))
+        })
+    }
+
     /// Into a trace of a run.
     pub(super) fn hash(&self, trace: &mut impl Hasher) {
         trace.write(format!("{:?}", self.rows).as_bytes());
@@ -75,7 +94,7 @@ pub(super) fn data(
         if now.len() != was.len() && !(fewer && now.len() < was.len()) {
             return Err(format!("{name}: {} documents were {}", now.len(), was.len()));
         }
-        kept += collection((old, was), (new, now), &says)?;
+        kept += collection((old, was), (new, now), (migration.is_some(), &says))?;
     }
     Ok(kept)
 }
@@ -83,7 +102,7 @@ pub(super) fn data(
 fn collection(
     (old, was): (&Collection, &[Row]),
     (new, now): (&Collection, &[Row]),
-    says: &dyn Fn(&str) -> bool,
+    (migration, says): (bool, &dyn Fn(&str) -> bool),
 ) -> Result<usize, String> {
     let name = &new.name;
     // Without a migration rows keep their number, and with it, where it is theirs, their key.
@@ -111,7 +130,8 @@ fn collection(
             let decided = (*value == Value::Null && says(&format!("{set}NULL")))
                 || says(&format!("{set}\"{}\" ||", field.name))
                 || says(&format!("{set}coalesce((SELECT"))
-                || (*before == Value::Null && !field.nullable);
+                || (*before == Value::Null && !field.nullable)
+                || (migration && is_beyond_float(before) && field.kind == FieldType::Float);
             if value != before && !decided {
                 return Err(format!("{name}.{}: {before:?} became {value:?}", field.name));
             }
@@ -119,6 +139,12 @@ fn collection(
         }
     }
     Ok(kept)
+}
+
+fn is_beyond_float(value: &Value) -> bool {
+    value
+        .as_int()
+        .is_some_and(|number| number.unsigned_abs() > 1 << 53)
 }
 
 /// Types whose values go over as they are.

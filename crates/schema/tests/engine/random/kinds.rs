@@ -7,7 +7,7 @@ use alyx_schema::{FieldType, Schema, parse, read_create};
 use crate::NOW;
 
 /// Values of which every type takes some.
-const VALUES: [&str; 34] = [
+const VALUES: [&str; 35] = [
     "\"a\"",
     "\"b\"",
     "\"word\"",
@@ -19,6 +19,7 @@ const VALUES: [&str; 34] = [
     "-7",
     "42",
     "9007199254740992",
+    "9007199254740993",
     "1.5",
     "-0.25",
     "1e300",
