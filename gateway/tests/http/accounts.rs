@@ -1,12 +1,13 @@
 //! Accounts and sessions: what they answer, and what must not work.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use alyx_config::{RateLimit, Secret};
 use alyx_core::{Statement, Value};
 use alyx_store::{Expect, Write, WriteStep};
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use serde_json::{Value as Json, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -509,6 +510,40 @@ async fn a_changed_password_ends_the_other_sessions() {
     assert_eq!(site.me(&other.access).await.refusal().1, "TOKEN_REVOKED");
     assert_eq!(site.login("a@x.io", PASSWORD).await.status, 401);
     assert_eq!(site.login("a@x.io", "another horse").await.status, 200);
+}
+
+/// A login that was compared with the old password before it changed, and is written after it.
+#[tokio::test]
+async fn a_login_by_the_old_password_does_not_outlive_its_change() {
+    let site = start().await;
+    let own = site.register("a@x.io").await;
+    let changed = Cell::new(false);
+    let change = async {
+        let body = json!({"current_password": PASSWORD, "new_password": "another horse"});
+        let reply = site
+            .with_token("POST", "/api/auth/password", &own.access, &body)
+            .await;
+        changed.set(true);
+        reply.status
+    };
+    let logins = join_all((0..3).map(|_| async {
+        let mut let_in = Vec::new();
+        while !changed.get() {
+            let reply = site.login("a@x.io", PASSWORD).await;
+            match reply.status {
+                200 => let_in.push(Tokens::of(&reply)),
+                status => assert_eq!(status, 401, "{reply:?}"),
+            }
+        }
+        let_in
+    }));
+    let (status, logins) = join(change, logins).await;
+    assert_eq!(status, 204);
+    let logins: Vec<Tokens> = logins.into_iter().flatten().collect();
+    assert!(!logins.is_empty(), "none was under way");
+    for tokens in logins {
+        assert_eq!(site.me(&tokens.access).await.refusal().1, "TOKEN_REVOKED");
+    }
 }
 
 #[tokio::test]
