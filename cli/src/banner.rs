@@ -116,7 +116,7 @@ impl Banner<'_> {
         writeln!(f, "\n  ! open to the world: {}", shorten_by(&open, " · ", 6))?;
         writeln!(
             f,
-            "    Close with `default_access: deny` and `rules` in the schema."
+            "    Close with `default_access: deny` and `rules` in the schema, functions with `rules` in their manifests."
         )
     }
 }
@@ -136,10 +136,24 @@ fn open_to_the_world(state: &DesiredState, config: &Config) -> Vec<String> {
             open.push(format!("bucket {name}: {}", operations.join(" ")));
         }
     }
-    if !state.functions.is_empty() && config.functions.enabled {
-        open.push("functions: invoke".to_owned());
+    if config.functions.enabled {
+        open.extend(open_functions(state));
     }
     open
+}
+
+/// The functions that no rule of their manifest closes, by name where others have one.
+fn open_functions(state: &DesiredState) -> Option<String> {
+    let functions = state.functions.values();
+    let open: Vec<&str> = functions
+        .filter(|function| function.invoke_rule.is_none())
+        .map(|function| function.name.as_str())
+        .collect();
+    match open.len() {
+        0 => None,
+        all if all == state.functions.len() => Some("functions: invoke".to_owned()),
+        _ => Some(format!("functions {}: invoke", shorten(&open))),
+    }
 }
 
 /// Logs all of it, where something is open.
@@ -147,7 +161,8 @@ pub(crate) fn warn_of_open(state: &DesiredState, config: &Config) {
     let open = open_to_the_world(state, config);
     if !open.is_empty() {
         tracing::warn!(
-            "open to the world: {}; close with `default_access: deny` and `rules` in the schema",
+            "open to the world: {}; close with `default_access: deny` and `rules` in the schema, functions with `rules` in \
+             their manifests",
             open.join(" · ")
         );
     }

@@ -44,6 +44,10 @@ async fn in_production_the_log_names_everything_that_is_open_to_the_world() {
                    read: 'false', delete: 'false', download: 'false'}\n  shown:\n    backend: local\n    rules: {create: \
                    'false', delete: 'false'}\n";
     let project = Project::with_schema(&format!("collections:\n{open}{guarded}{buckets}"));
+    for name in ["free", "closed"] {
+        project.write(&format!("functions/{name}.js"), "export default () => 1;\n");
+    }
+    project.write("functions/closed.yaml", "rules: {invoke: auth.id != null}\n");
     let check = |printed: &str| {
         let line = printed
             .lines()
@@ -58,10 +62,14 @@ async fn in_production_the_log_names_everything_that_is_open_to_the_world() {
         for named in [
             "bucket images: create read delete download",
             "bucket shown: read download",
+            "functions free: invoke",
         ] {
             assert!(line.contains(named), "{named} in {line}");
         }
-        assert!(!line.contains("guarded") && !line.contains("papers"), "{line}");
+        assert!(
+            !line.contains("guarded") && !line.contains("papers") && !line.contains("closed"),
+            "{line}"
+        );
     };
     let server = Server::start_with(&project, &["serve"], &[]).await;
     server.printed("WARN").await;
