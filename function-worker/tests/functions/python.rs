@@ -289,7 +289,11 @@ async fn what_does_not_load_says_why_and_where() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_does_not_end_is_stopped_and_its_process_goes_on() {
-    let world = World::with(|options| options.grace = PLENTY);
+    let world = World::with(|options| {
+        options.grace = PLENTY;
+        // While the stopped handler unwinds, the next call would be given a process of its own.
+        options.python.max_instances = 1;
+    });
     for (number, body) in [
         // On two lines: a loop on one line that opens its `try` jumps back, in Python 3.11, to an instruction outside
         // the `try`, and what interrupts that jump passes the `except` by.
