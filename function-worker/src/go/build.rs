@@ -26,6 +26,40 @@ const NICENESS: i32 = 10;
 const MAX_LINES: usize = 10;
 const MAX_WORDS: usize = 4 << 10;
 const ADVICE: &str = "; `go get` it where the functions are, so that their go.mod requires it";
+/// What Go, and what it fetches modules with, may know of the server's environment, which holds secrets too.
+const INHERITED: [&str; 31] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "SSH_AUTH_SOCK",
+    "NETRC",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "GOAUTH",
+    "GOCACHE",
+    "GOENV",
+    "GOINSECURE",
+    "GOMAXPROCS",
+    "GOMODCACHE",
+    "GONOPROXY",
+    "GONOSUMDB",
+    "GOPATH",
+    "GOPRIVATE",
+    "GOPROXY",
+    "GOSUMDB",
+    "GOTMPDIR",
+    "GOVCS",
+];
 /// Our file beside the function's.
 const MAIN: &str = "alyx_main.go";
 
@@ -134,14 +168,15 @@ async fn go_command(go: &Interpreter, at: &Path, work: &Work) -> Command {
 
 fn bare_go(go: &Interpreter) -> Command {
     let mut command = Command::new(go.binary.join("bin/go"));
+    let inherited = std::env::vars_os().filter(|(name, _)| INHERITED.iter().any(|known| name == known));
     command
+        .env_clear()
+        .envs(inherited)
         .env("GOTOOLCHAIN", "local")
         .env("GOFLAGS", "")
         .env("GOWORK", "off")
         .env("GO111MODULE", "on")
         .env("CGO_ENABLED", "0")
-        .env_remove("GOOS")
-        .env_remove("GOARCH")
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command

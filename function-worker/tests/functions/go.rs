@@ -470,14 +470,13 @@ func Handler(ctx *runtime.Context) (any, error) {
     world.stop().await;
 }
 
-/// A compiler of that version which answers questions and never ends a build.
-fn slow_compiler(folder: &std::path::Path, version: &str) -> std::path::PathBuf {
+/// A compiler of that version which answers questions, and builds by that command of a shell.
+fn compiler(folder: &std::path::Path, version: &str, build: &str) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     let program = folder.join("bin/go");
     std::fs::create_dir_all(folder.join("bin")).expect("a folder");
     let script = format!(
-        "#!/bin/sh\ncase \"$1 $2\" in\n'env GOVERSION') echo {version}; echo {};;\n'env GOCACHE') echo /tmp;;\n*) exec sleep \
-         600;;\nesac\n",
+        "#!/bin/sh\ncase \"$1 $2\" in\n'env GOVERSION') echo {version}; echo {};;\n'env GOCACHE') echo /tmp;;\n*) {build};;\nesac\n",
         folder.display()
     );
     std::fs::write(&program, script).expect("writes");
@@ -489,7 +488,7 @@ fn slow_compiler(folder: &std::path::Path, version: &str) -> std::path::PathBuf 
 async fn a_call_that_comes_before_the_program_hears_of_the_compiler() {
     let check = async |version: &str, expected: &[&str]| {
         let folder = tempfile::tempdir().expect("a folder");
-        let program = slow_compiler(folder.path(), version);
+        let program = compiler(folder.path(), version, "exec sleep 600");
         let world = World::with(|options| {
             options.go.binary = Some(program);
             options.load_timeout = SHORT;
@@ -509,6 +508,26 @@ async fn a_call_that_comes_before_the_program_hears_of_the_compiler() {
         &["Go go1.18.1 is too old", "install Go 1.21 or newer"],
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_compiler_is_told_nothing_of_the_servers_environment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let environment = folder.path().join("environment");
+    let build = format!("env > {}; echo no >&2; exit 1", environment.display());
+    let program = compiler(folder.path(), "go1.26.0", &build);
+    let world = World::with(|options| options.go.binary = Some(program));
+    let source = file("_ \"os\"", "func Handler(ctx *runtime.Context) {}");
+    world.write_as("curious", "main.go", &source, |_| {});
+    let error = world.refused("curious").await;
+    assert_eq!(error.code(), "FUNCTION_UNAVAILABLE", "{error}");
+    let told = std::fs::read_to_string(&environment).expect("the compiler ran");
+    let has = |name: &str| told.lines().any(|line| line.split('=').next() == Some(name));
+    assert!(has("PATH") && has("CGO_ENABLED"), "{told}");
+    // Of this test's own environment, which cargo made.
+    assert!(std::env::vars().any(|(name, _)| name == "CARGO_MANIFEST_DIR"));
+    assert!(!told.contains("CARGO_MANIFEST_DIR"), "{told}");
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
