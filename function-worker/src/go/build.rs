@@ -27,39 +27,9 @@ const MAX_LINES: usize = 10;
 const MAX_WORDS: usize = 4 << 10;
 const ADVICE: &str = "; `go get` it where the functions are, so that their go.mod requires it";
 /// What Go, and what it fetches modules with, may know of the server's environment, which holds secrets too.
-const INHERITED: [&str; 31] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "LANG",
-    "TMPDIR",
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_HOME",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "SSH_AUTH_SOCK",
-    "NETRC",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "GOAUTH",
-    "GOCACHE",
-    "GOENV",
-    "GOINSECURE",
-    "GOMAXPROCS",
-    "GOMODCACHE",
-    "GONOPROXY",
-    "GONOSUMDB",
-    "GOPATH",
-    "GOPRIVATE",
-    "GOPROXY",
-    "GOSUMDB",
-    "GOTMPDIR",
-    "GOVCS",
-];
+const INHERITED: &str = "PATH HOME USER LANG TMPDIR XDG_CACHE_HOME XDG_CONFIG_HOME SSL_CERT_FILE SSL_CERT_DIR SSH_AUTH_SOCK \
+    NETRC HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy GOAUTH GOCACHE GOENV GOINSECURE \
+    GOMAXPROCS GOMODCACHE GONOPROXY GONOSUMDB GOPATH GOPRIVATE GOPROXY GOSUMDB GOTMPDIR GOVCS";
 /// Our file beside the function's.
 const MAIN: &str = "alyx_main.go";
 
@@ -168,7 +138,7 @@ async fn go_command(go: &Interpreter, at: &Path, work: &Work) -> Command {
 
 fn bare_go(go: &Interpreter) -> Command {
     let mut command = Command::new(go.binary.join("bin/go"));
-    let inherited = std::env::vars_os().filter(|(name, _)| INHERITED.iter().any(|known| name == known));
+    let inherited = std::env::vars_os().filter(|(name, _)| INHERITED.split(' ').any(|known| name == known));
     command
         .env_clear()
         .envs(inherited)
