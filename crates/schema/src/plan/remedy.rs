@@ -315,7 +315,13 @@ pub(super) fn detached(ends: &Ends, collection: &Collection, field: &Field, refe
     let (table, name) = (quote(&collection.name), quote(&field.name));
     let dangling = if has_target(ends, reference) {
         let (key, target) = (quote(&reference.field), quote(&reference.collection));
-        format!("{name} NOT IN (SELECT {key} FROM {target} WHERE {key} IS NOT NULL)")
+        let outside = format!("{name} NOT IN (SELECT {key} FROM {target} WHERE {key} IS NOT NULL)");
+        if field.nullable {
+            outside
+        } else {
+            // There may have been nothing to refer to.
+            format!("({name} IS NULL OR {outside})")
+        }
     } else {
         format!("{name} IS NOT NULL")
     };
@@ -451,11 +457,8 @@ fn is_random(kind: FieldType) -> bool {
 /// Some document that `field` can refer to. Where the keys are still to be converted it is made to fit at least, for what
 /// points every reference at something afterwards.
 fn any(ends: &Ends, reference: &Reference, field: &Field) -> String {
-    let one = format!(
-        "(SELECT {} FROM {} LIMIT 1)",
-        quote(&reference.field),
-        quote(&reference.collection)
-    );
+    let (name, target) = (quote(&reference.field), quote(&reference.collection));
+    let one = format!("(SELECT {name} FROM {target} WHERE {name} IS NOT NULL LIMIT 1)");
     let storage = ddl::storage_type(field.kind);
     let key = ends
         .from

@@ -194,3 +194,13 @@ fn migrations_that_make_floats_of_whole_numbers_say_that_large_ones_are_rounded(
     let key = format!("{:?}", key.refused().collect::<Vec<_>>());
     assert!(key.contains("beyond 2^53 are rounded"), "{key}");
 }
+
+#[test]
+fn a_new_required_reference_refers_to_a_value_and_never_to_null() {
+    let from = "collections: {notes: {fields: {tag: {type: string, nullable: true, unique: true}}}}";
+    let to = "collections: {notes: {fields: {tag: {type: string, nullable: true, unique: true}, of: {type: string, \
+              references: notes.tag}}}}";
+    let steps = format!("{:?}", plan(&schema(from), &schema(to)).proposal());
+    assert!(steps.contains("WHERE \\\"tag\\\" IS NOT NULL LIMIT 1"), "{steps}");
+    assert!(steps.contains("\\\"of\\\" IS NULL OR"), "{steps}");
+}
