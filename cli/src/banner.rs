@@ -171,29 +171,29 @@ pub(crate) fn warn_of_open(state: &DesiredState, config: &Config) {
 /// What no rule has to agree to.
 fn operations(collection: &Collection) -> Vec<&'static str> {
     let (access, rules) = (&collection.access, &collection.rules);
-    [
+    open_of([
         (access.create && rules.create.is_none(), "create"),
         (access.read && rules.read.is_none(), "read"),
         (access.update && rules.update.is_none(), "update"),
         (access.delete && rules.delete.is_none(), "delete"),
-    ]
-    .into_iter()
-    .filter_map(|(open, name)| open.then_some(name))
-    .collect()
+    ])
 }
 
 /// The same of files. They do not change, so nobody may update them.
 fn file_operations(bucket: &Bucket) -> Vec<&'static str> {
     let (access, rules) = (&bucket.access, &bucket.rules);
-    [
+    open_of([
         (access.create && rules.create.is_none(), "create"),
         (access.read && rules.read.is_none(), "read"),
         (access.delete && rules.delete.is_none(), "delete"),
         (bucket.download && rules.download.is_none(), "download"),
-    ]
-    .into_iter()
-    .filter_map(|(open, name)| open.then_some(name))
-    .collect()
+    ])
+}
+
+/// The names of those that are open.
+fn open_of<const N: usize>(operations: [(bool, &'static str); N]) -> Vec<&'static str> {
+    let open = operations.into_iter().filter(|(open, _)| *open);
+    open.map(|(_, name)| name).collect()
 }
 
 fn shorten(names: &[&str]) -> String {

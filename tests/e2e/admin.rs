@@ -138,13 +138,7 @@ async fn operators_change_the_schema_live() {
 #[tokio::test]
 async fn what_would_lose_data_or_is_no_schema_is_refused_with_its_remedy() {
     let project = Project::with_schema(&format!("{NOTES}{TAGS}"));
-    let shape = Shape {
-        gateways: 1,
-        realtime_nodes: 1,
-        function_workers: 1,
-        ..Shape::default()
-    };
-    let cluster = Cluster::start_with(&project, shape, &[]).await;
+    let cluster = Cluster::start_with(&project, Shape::ONE_OF_EACH, &[]).await;
     let propose = async |verb: &str, name: &str, schema: &str| {
         project.write(name, schema);
         let path = project.path().join(name);

@@ -305,13 +305,7 @@ async fn addresses_that_nobody_can_verify_are_warned_of() {
         (503, "MAIL_NOT_CONFIGURED".to_owned())
     );
     serving.terminate().await;
-    let shape = Shape {
-        gateways: 1,
-        realtime_nodes: 1,
-        function_workers: 1,
-        ..Shape::default()
-    };
-    let cluster = Cluster::start_with(&project, shape, &[]).await;
+    let cluster = Cluster::start_with(&project, Shape::ONE_OF_EACH, &[]).await;
     let printed = cluster.printed(Part::Gateway, 0);
     assert!(warned(&printed), "{printed}");
     // Mails that are sent, or shown in the log.

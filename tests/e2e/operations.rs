@@ -74,13 +74,7 @@ async fn in_production_the_log_names_everything_that_is_open_to_the_world() {
     let server = Server::start_with(&project, &["serve"], &[]).await;
     server.printed("WARN").await;
     check(&server.output());
-    let shape = Shape {
-        gateways: 1,
-        realtime_nodes: 1,
-        function_workers: 1,
-        ..Shape::default()
-    };
-    let cluster = Cluster::start_with(&project, shape, &[]).await;
+    let cluster = Cluster::start_with(&project, Shape::ONE_OF_EACH, &[]).await;
     check(&cluster.printed(Part::Gateway, 0));
 }
 

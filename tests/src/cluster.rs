@@ -59,6 +59,16 @@ pub struct Shape {
     pub linked: bool,
 }
 
+impl Shape {
+    /// One of each, directly joined.
+    pub const ONE_OF_EACH: Self = Self {
+        gateways: 1,
+        realtime_nodes: 1,
+        function_workers: 1,
+        linked: false,
+    };
+}
+
 impl Default for Shape {
     /// Two of each, directly joined.
     fn default() -> Self {
