@@ -19,6 +19,7 @@ mod functions;
 mod logs;
 mod mails;
 mod operators;
+mod passwords;
 mod preconditions;
 mod scopes;
 mod second_factor;
